@@ -1,0 +1,145 @@
+"""Every error this project raises on purpose.
+
+FullStoryError                      one sentence a person can act on
+├── SettingsError                   a setting is missing, malformed or contradicts another
+├── UsageError                      the command line was asked for something that makes no sense
+├── TransientError                  trying again later can help; carries retry_after_s when the other side said so
+│   ├── RateLimitedError            429
+│   ├── ServerError                 408, 5xx
+│   ├── ConnectionFailedError       refused, reset, timed out, closed early
+│   ├── LocationExpiredError        the signed URL of an export ran out
+│   ├── BundleIncompleteError       a download ended before its gzip trailer or its JSON end
+│   ├── ExportTimeoutError          an export was not ready before the deadline
+│   ├── ExportFailedError           FullStory gave up on an export
+│   └── WarehouseLockedError        somebody else holds the DuckDB file; carries holder_pid
+└── PermanentError                  trying again cannot help until somebody changes something; may name the setting
+    ├── AuthenticationError         401, 403
+    ├── RequestRefusedError         any other 4xx, a redirect, an answer that is not FullStory's
+    ├── BundleFormatError           the bundle is no JSON array, NDJSON or CSV; carries the byte offset
+    ├── BundleMissingError          a stage asks for what the stage before it has not made
+    ├── WindowUnavailableError      the window is not over and settled yet, or its bundles do not cover it
+    ├── WindowNotOfferedError       the window is older than the first bundle of the account
+    └── WarehouseMismatchError      the warehouse was loaded under settings that cannot be mixed with these
+"""
+
+from __future__ import annotations
+
+
+class FullStoryError(Exception):
+    """Base of all errors of this project; ``str(error)`` is one sentence without secrets."""
+
+
+class SettingsError(FullStoryError):
+    """A setting is missing or wrong.
+
+    Attributes:
+        setting: the environment variable, e.g. ``FULLSTORY_BUNDLE_HOURS``.
+    """
+
+    def __init__(self, setting: str, problem: str) -> None:
+        super().__init__(f"{setting} {problem}")
+        self.setting = setting
+
+
+class UsageError(FullStoryError):
+    """A command was asked for something it cannot mean; the command line exits with 2."""
+
+
+class TransientError(FullStoryError):
+    """Trying again later can help.
+
+    Attributes:
+        retry_after_s: seconds the other side asked to wait, if it did.
+    """
+
+    def __init__(self, message: str, *, retry_after_s: float | None = None) -> None:
+        super().__init__(message)
+        self.retry_after_s = retry_after_s
+
+
+class RateLimitedError(TransientError):
+    """FullStory answered 429: the account's rate limit is used up for the moment."""
+
+
+class ServerError(TransientError):
+    """FullStory answered 408 or 5xx."""
+
+
+class ConnectionFailedError(TransientError):
+    """The connection was refused, reset, timed out or closed early."""
+
+
+class LocationExpiredError(TransientError):
+    """The signed location of an export no longer works; a fresh one can be asked for."""
+
+
+class BundleIncompleteError(TransientError):
+    """A download ended before its gzip trailer or before the end of its last row."""
+
+
+class ExportTimeoutError(TransientError):
+    """An export was still pending when the polling deadline passed."""
+
+
+class ExportFailedError(TransientError):
+    """FullStory reported the export operation as failed; a new operation may do better."""
+
+
+class WarehouseLockedError(TransientError):
+    """Another process holds the DuckDB file.
+
+    Attributes:
+        holder_pid: its process id, where it is known.
+    """
+
+    def __init__(self, message: str, *, holder_pid: int | None = None) -> None:
+        super().__init__(message)
+        self.holder_pid = holder_pid
+
+
+class PermanentError(FullStoryError):
+    """Trying again cannot help until somebody changes something.
+
+    Attributes:
+        setting: the setting to look at, if there is one.
+    """
+
+    def __init__(self, message: str, *, setting: str | None = None) -> None:
+        super().__init__(message)
+        self.setting = setting
+
+
+class AuthenticationError(PermanentError):
+    """FullStory answered 401 or 403: the key is wrong or its plan lacks data export."""
+
+
+class RequestRefusedError(PermanentError):
+    """FullStory answered with a 4xx, a redirect, or something that is not FullStory's answer."""
+
+
+class BundleFormatError(PermanentError):
+    """A bundle cannot be read as rows at all.
+
+    Attributes:
+        byte_offset: where in the unpacked bundle reading stopped.
+    """
+
+    def __init__(self, message: str, *, byte_offset: int | None = None) -> None:
+        super().__init__(message)
+        self.byte_offset = byte_offset
+
+
+class BundleMissingError(PermanentError):
+    """A stage was asked to work on what the stage before it has not made."""
+
+
+class WindowUnavailableError(PermanentError):
+    """FullStory cannot have the whole window yet; nothing is wrong with it."""
+
+
+class WindowNotOfferedError(PermanentError):
+    """FullStory keeps no bundle for the window: it is older than the first one listed."""
+
+
+class WarehouseMismatchError(PermanentError):
+    """The warehouse was loaded under settings that cannot be mixed with the present ones."""

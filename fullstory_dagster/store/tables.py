@@ -1,0 +1,102 @@
+"""The tables of the warehouse: what they are called, their columns, and how names reach SQL.
+
+The tables keep to what a lakehouse can do too: no keys, constraints, sequences or enums. Uniqueness is the loader's
+business, which is the only writer.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from fullstory_dagster.fields import EVENT_COLUMNS, LEGACY_NAMES, Field
+
+if TYPE_CHECKING:
+    from duckdb import DuckDBPyConnection
+
+EVENTS = "events"
+EVENTS_COMPAT = "events_compat"
+LOADS = "_loads"
+REJECTED = "_rejected"
+BUILDS = "_builds"
+
+LOAD_COLUMNS: dict[str, str] = {
+    "load_id": "BIGINT NOT NULL",  # 1, 2, 3, … in the order of commits: a later load has the higher id
+    "window_start": "TIMESTAMP NOT NULL",
+    "window_end": "TIMESTAMP NOT NULL",
+    "api": "VARCHAR NOT NULL",  # segment or bundle
+    "export_id": "VARCHAR",  # several bundles: their ids, separated by commas
+    "bundle_bytes": "BIGINT",
+    "bundle_sha256": "VARCHAR",
+    "rows_in": "BIGINT NOT NULL",  # = kept + rejected + outside + duplicate + forgotten
+    "rows_kept": "BIGINT NOT NULL",
+    "rows_rejected": "BIGINT NOT NULL",
+    "rows_outside": "BIGINT NOT NULL",
+    "rows_duplicate": "BIGINT NOT NULL",
+    "rows_forgotten": "BIGINT NOT NULL",
+    "values_misfit": "BIGINT NOT NULL",  # values that did not fit their column and went to CustomVars
+    "min_event_start_at": "TIMESTAMP",
+    "max_event_start_at": "TIMESTAMP",
+    "requested_at": "TIMESTAMP",
+    "received_at": "TIMESTAMP",
+    "loaded_at": "TIMESTAMP NOT NULL",
+    "fetch_s": "DOUBLE",
+    "parse_s": "DOUBLE",
+    "append_s": "DOUBLE",
+    "settings": "JSON",  # the settings that shaped the rows
+    "dagster_run_id": "VARCHAR",
+}
+
+REJECTED_COLUMNS: dict[str, str] = {
+    "window_start": "TIMESTAMP NOT NULL",
+    "load_id": "BIGINT NOT NULL",
+    "export_id": "VARCHAR",
+    "position": "BIGINT NOT NULL",  # 0 is the first row of the window's bundle
+    "reason": "VARCHAR NOT NULL",
+    "raw_text": "VARCHAR",  # NULL while a privacy setting is on
+    "raw_sha256": "VARCHAR NOT NULL",
+}
+
+BUILD_COLUMNS: dict[str, str] = {
+    "model": "VARCHAR NOT NULL",
+    "load_id": "BIGINT NOT NULL",  # the model holds every load up to this one
+    "built_at": "TIMESTAMP NOT NULL",
+}
+
+
+def quote(identifier: str) -> str:
+    """The only way an identifier reaches SQL."""
+    return '"' + identifier.replace('"', '""') + '"'
+
+
+def quote_text(text: str) -> str:
+    """A string literal, for the few statements that take no parameters."""
+    return "'" + text.replace("'", "''") + "'"
+
+
+def table(schema: str, name: str) -> str:
+    """Schema and table, quoted."""
+    return f"{quote(schema)}.{quote(name)}"
+
+
+def create_tables(connection: DuckDBPyConnection, schema: str) -> None:
+    """Create the schema, its tables and the compatibility view where they are missing."""
+    connection.execute(f"CREATE SCHEMA IF NOT EXISTS {quote(schema)}")
+    _create_table(connection, schema, EVENTS, {field.name: _event_column_type(field) for field in EVENT_COLUMNS})
+    _create_table(connection, schema, LOADS, LOAD_COLUMNS)
+    _create_table(connection, schema, REJECTED, REJECTED_COLUMNS)
+    _create_table(connection, schema, BUILDS, BUILD_COLUMNS)
+    legacy = ", ".join(f"{quote(column)} AS {quote(old)}" for old, column in LEGACY_NAMES.items())
+    connection.execute(
+        f"CREATE VIEW IF NOT EXISTS {table(schema, EVENTS_COMPAT)} AS SELECT *, {legacy} FROM {table(schema, EVENTS)}"
+    )
+
+
+def _event_column_type(field: Field) -> str:
+    # A row that DuckDB got from somewhere else than an export would have no export id; every other mark is ours.
+    is_given = field.is_required or (field.group == "system" and field.name != "_export_id")
+    return field.duckdb_type + (" NOT NULL" if is_given else "")
+
+
+def _create_table(connection: DuckDBPyConnection, schema: str, name: str, columns: dict[str, str]) -> None:
+    body = ", ".join(f"{quote(column)} {column_type}" for column, column_type in columns.items())
+    connection.execute(f"CREATE TABLE IF NOT EXISTS {table(schema, name)} ({body})")
