@@ -76,7 +76,7 @@ def _inflated(chunks: Iterator[bytes]) -> Iterator[bytes]:
                 inflate = isal_zlib.decompressobj(wbits=31)
             try:
                 unpacked = inflate.decompress(pending, _OUTPUT_BYTES)
-            except isal_zlib.error as error:
+            except isal_zlib.error as error:  # type: ignore[misc]
                 raise BundleFormatError(
                     f"The bundle's gzip data is corrupt within its first {consumed:,} packed bytes: {error}.",
                     byte_offset=consumed,

@@ -1,8 +1,8 @@
 """The one list of FullStory's event fields, and of the columns this project adds.
 
 Source: segment export reference and data export reference (field tables), hauser's schema; read 2026-11. The
-descriptions are our own. Everything that needs columns (parser, warehouse, Dagster's column schema, docs, the dbt source)
-is made from here; a key that is not listed goes to ``CustomVars``.
+descriptions are our own. Everything that needs columns (parser, warehouse, Dagster's column schema, docs, the dbt
+source) is made from here; a key that is not listed goes to ``CustomVars``.
 """
 
 from __future__ import annotations
@@ -86,7 +86,9 @@ FIELDS: tuple[Field, ...] = (
     Field("PageName", "string", "page", "Name given to the page by the site's own code."),
     Field("PageStart", "timestamp", "page", "When the page instance began."),
     Field("PageDuration", "int64", "page", "Whole time on the page instance, ms; the same on each of its events."),
-    Field("PageActiveDuration", "int64", "page", "Active time on the page instance, ms; the same on each of its events."),
+    Field(
+        "PageActiveDuration", "int64", "page", "Active time on the page instance, ms; the same on each of its events."
+    ),
     Field("PageUrl", "string", "page", "Full URL at the event.", is_personal=True),
     Field("PageRefererUrl", "string", "page", "URL the visitor came from; may be empty.", is_personal=True),
     Field("PageIp", "string", "page", "IP address of the session; may be empty.", is_personal=True),
@@ -128,7 +130,7 @@ CUSTOM_VARS = Field(
     "CustomVars",
     "json",
     "custom",
-    "Every key that has no column, name and value as sent: custom variables, new fields, values that do not fit their column.",
+    "Every key without a column, name and value as sent: custom variables, new fields, values that do not fit theirs.",
     is_personal=True,
 )
 

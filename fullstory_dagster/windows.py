@@ -10,7 +10,7 @@ WINDOW_HOURS = (1, 2, 3, 4, 6, 8, 12, 24)
 """Window lengths that tile a day, so that every window is aligned to midnight UTC."""
 
 SETTLED_AFTER = timedelta(hours=24)
-"""Events keep changing for this long after they happen (help centre: data availability; facts page, 'When data is settled')."""
+"""Events keep changing for this long after they happen (FullStory's help centre on data availability, read 2026-11)."""
 
 
 @dataclass(frozen=True, order=True)
@@ -77,7 +77,7 @@ class WindowGrid:
 
     @property
     def key_format(self) -> str:
-        """strftime format of partition keys: days alone for daily windows."""
+        """Format of partition keys: days alone for daily windows."""
         return "%Y-%m-%d" if self.hours == 24 else "%Y-%m-%d-%H:%M"
 
     @property

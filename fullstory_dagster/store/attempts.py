@@ -1,0 +1,91 @@
+"""Failed attempts, one small file a window: what the sensor, the checks and ``status`` know about failures."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass
+from datetime import datetime
+from pathlib import Path
+
+from fullstory_dagster.errors import TransientError
+from fullstory_dagster.store.objects import LocalStore, publish_text
+from fullstory_dagster.windows import Window
+
+
+@dataclass(frozen=True)
+class FailedAttempt:
+    """The latest failure of a window that has not been loaded since.
+
+    Attributes:
+        window: the window.
+        stage: fetch, parse or append.
+        error: the sentence.
+        is_transient: whether another try can help without anybody doing anything.
+        count: failures in a row, of whatever stage.
+        last_at: when the latest one was, aware UTC.
+    """
+
+    window: Window
+    stage: str
+    error: str
+    is_transient: bool
+    count: int
+    last_at: datetime
+
+
+class AttemptLog:
+    """Failed attempts below a local folder."""
+
+    def __init__(self, folder: Path) -> None:
+        self._objects = LocalStore(folder)
+
+    def record_failure(self, window: Window, stage: str, error: Exception, now: datetime) -> FailedAttempt:
+        """Note a failure; counts on from the one before."""
+        before = self.get(window)
+        attempt = FailedAttempt(
+            window=window,
+            stage=stage,
+            error=str(error),
+            is_transient=isinstance(error, TransientError | OSError),
+            count=before.count + 1 if before else 1,
+            last_at=now,
+        )
+        entry = asdict(attempt) | {
+            "window": [window.start.isoformat(), window.end.isoformat()],
+            "last_at": now.isoformat(),
+        }
+        publish_text(self._objects, _key(window), json.dumps(entry, indent=1))
+        return attempt
+
+    def clear(self, window: Window) -> None:
+        """Forget the window's failures: it was loaded."""
+        self._objects.delete(_key(window))
+
+    def get(self, window: Window) -> FailedAttempt | None:
+        """The window's latest failure, if it failed last."""
+        try:
+            with self._objects.open(_key(window)) as file:
+                return _read(json.load(file))
+        except FileNotFoundError:
+            return None
+
+    def all(self) -> dict[Window, FailedAttempt]:
+        """Every window whose last attempt failed."""
+        attempts = {}
+        for key in self._objects.keys(""):
+            if key.endswith("Z.json"):
+                with self._objects.open(key) as file:
+                    attempt = _read(json.load(file))
+                attempts[attempt.window] = attempt
+        return attempts
+
+
+def _key(window: Window) -> str:
+    return f"{window.slug}.json"
+
+
+def _read(entry: dict[str, object]) -> FailedAttempt:
+    start, end = entry.pop("window")  # type: ignore[misc]
+    last_at = datetime.fromisoformat(str(entry.pop("last_at")))
+    window = Window(datetime.fromisoformat(start), datetime.fromisoformat(end))  # type: ignore[has-type]
+    return FailedAttempt(window=window, last_at=last_at, **entry)  # type: ignore[arg-type]

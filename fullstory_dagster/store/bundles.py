@@ -1,0 +1,164 @@
+"""The bundle store: what FullStory sent for a window, byte for byte, with a sidecar that says how it came."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+from fullstory_dagster.compression import gunzip
+from fullstory_dagster.errors import BundleMissingError
+from fullstory_dagster.store.objects import ObjectStore, publish_text
+from fullstory_dagster.windows import Window
+
+_READ_BYTES = 1 << 20
+
+
+@dataclass(frozen=True)
+class BundleFile:
+    """One file as it was sent.
+
+    Attributes:
+        key: in the object store.
+        export_id: FullStory's id of the export or bundle.
+        bytes: size as sent.
+        sha256: of the bytes as sent, hex.
+    """
+
+    key: str
+    export_id: str
+    bytes: int
+    sha256: str
+
+
+@dataclass(frozen=True)
+class StoredBundle:
+    """The sidecar: everything known of one window's bundle. Times are aware UTC.
+
+    Attributes:
+        window: the range asked for.
+        api: ``segment`` or ``bundle``.
+        files: one for a segment export; one or several legacy bundles, oldest first.
+        requested_at: when the export was asked for; decides whether the window was settled.
+        received_at: when its last byte came.
+        fetch_s: seconds from the one to the other, waiting included.
+        shaping: settings that shaped what FullStory sent.
+    """
+
+    window: Window
+    api: str
+    files: tuple[BundleFile, ...]
+    requested_at: datetime
+    received_at: datetime
+    fetch_s: float
+    shaping: dict[str, Any]
+
+    @property
+    def bytes(self) -> int:
+        """Size of all files as sent."""
+        return sum(file.bytes for file in self.files)
+
+    @property
+    def export_id(self) -> str:
+        """The ids of all files, separated by commas."""
+        return ",".join(file.export_id for file in self.files)
+
+    @property
+    def sha256(self) -> str:
+        """Hashes of all files, separated by commas."""
+        return ",".join(file.sha256 for file in self.files)
+
+    @property
+    def is_settled(self) -> bool:
+        """Whether the export was asked for late enough to stay as it is."""
+        return self.requested_at >= self.window.settled_at
+
+
+class BundleStore:
+    """Bundles by window, in an object store."""
+
+    def __init__(self, objects: ObjectStore) -> None:
+        self._objects = objects
+
+    @contextmanager
+    def receive(self) -> Iterator[Path]:
+        """A scratch file to download into; it vanishes unless it is handed to :meth:`publish` in time."""
+        with self._objects.scratch() as scratch:
+            yield scratch
+
+    def publish_file(self, window: Window, source: Path, *, export_id: str, size: int, sha256: str) -> BundleFile:
+        """Keep one downloaded file. It belongs to the window only when :meth:`publish` names it."""
+        # The name is the content's: the same file twice is one object, and a reader of the old bundle is not disturbed.
+        key = f"{_folder(window)}{sha256[:32]}.json.gz"
+        self._objects.publish(key, source)
+        return BundleFile(key=key, export_id=export_id, bytes=size, sha256=sha256)
+
+    def publish(self, bundle: StoredBundle) -> None:
+        """Make the files the window's bundle, replacing what it was before, in one step."""
+        sidecar = asdict(bundle) | {
+            "window": None,
+            "window_start": bundle.window.start.isoformat(),
+            "window_end": bundle.window.end.isoformat(),
+            "requested_at": bundle.requested_at.isoformat(),
+            "received_at": bundle.received_at.isoformat(),
+        }
+        del sidecar["window"]
+        publish_text(self._objects, _sidecar_key(bundle.window), json.dumps(sidecar, indent=1))
+        self._delete_all(bundle.window, but={_sidecar_key(bundle.window), *(file.key for file in bundle.files)})
+
+    def get(self, window: Window) -> StoredBundle | None:
+        """The window's bundle, None if none was kept."""
+        try:
+            with self._objects.open(_sidecar_key(window)) as file:
+                sidecar = json.load(file)
+        except FileNotFoundError:
+            return None
+        return StoredBundle(
+            window=window,
+            api=sidecar["api"],
+            files=tuple(BundleFile(**file) for file in sidecar["files"]),
+            requested_at=datetime.fromisoformat(sidecar["requested_at"]),
+            received_at=datetime.fromisoformat(sidecar["received_at"]),
+            fetch_s=sidecar["fetch_s"],
+            shaping=sidecar["shaping"],
+        )
+
+    def require(self, window: Window) -> StoredBundle:
+        """The window's bundle.
+
+        Raises:
+            BundleMissingError: none is kept.
+        """
+        bundle = self.get(window)
+        if bundle is None:
+            raise BundleMissingError(
+                f"No bundle is kept for the window {window}; materialize raw_bundles for it, or sync it, first."
+            )
+        return bundle
+
+    def read(self, file: BundleFile) -> Iterator[bytes]:
+        """The unpacked bytes of one file, at most 1 MiB at a time."""
+        with self._objects.open(file.key) as packed:
+            yield from gunzip(iter(lambda: packed.read(_READ_BYTES), b""))
+
+    def delete(self, window: Window) -> None:
+        """Forget the window's bundle, the sidecar first."""
+        self._objects.delete(_sidecar_key(window))
+        self._delete_all(window, but=set())
+
+    def _delete_all(self, window: Window, but: set[str]) -> None:
+        for key in list(self._objects.keys(_folder(window))):
+            if key not in but:
+                self._objects.delete(key)
+
+
+def _folder(window: Window) -> str:
+    return f"bundles/window_start={window.slug}/"
+
+
+def _sidecar_key(window: Window) -> str:
+    return f"{_folder(window)}bundle.json"

@@ -1,0 +1,115 @@
+"""Named objects that appear whole or not at all: what bundles and Parquet are kept in."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager
+from pathlib import Path
+from typing import BinaryIO, Protocol
+
+
+class ObjectStore(Protocol):
+    """What a folder and an object store can both do. Keys are made by us: ASCII words, `=`, `.` and `/`."""
+
+    def scratch(self) -> AbstractContextManager[Path]:
+        """A context manager that gives a local file to write an object in; it is removed after."""
+        ...
+
+    def publish(self, key: str, source: Path) -> None:
+        """Make the bytes of a scratch file the object; readers see the old object or the new one, never a part."""
+        ...
+
+    def open(self, key: str) -> BinaryIO:
+        """The object's bytes. Raises FileNotFoundError."""
+        ...
+
+    def location(self, key: str) -> str:
+        """Where polars and DuckDB find the object."""
+        ...
+
+    def size(self, key: str) -> int | None:
+        """Bytes of the object, None if there is none."""
+        ...
+
+    def keys(self, prefix: str) -> Iterator[str]:
+        """Keys below a prefix that ends in a slash, in order."""
+        ...
+
+    def delete(self, key: str) -> None:
+        """Remove the object if it is there."""
+        ...
+
+
+class LocalStore:
+    """Objects as files below one folder."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+
+    @contextmanager
+    def scratch(self) -> Iterator[Path]:
+        """See :class:`ObjectStore`. On the same file system as the objects, so that publishing is a rename."""
+        folder = self.root / ".scratch"
+        folder.mkdir(parents=True, exist_ok=True)
+        descriptor, name = tempfile.mkstemp(dir=folder)
+        os.close(descriptor)
+        path = Path(name)
+        try:
+            yield path
+        finally:
+            path.unlink(missing_ok=True)
+
+    def publish(self, key: str, source: Path) -> None:
+        """See :class:`ObjectStore`. Synced to disk before and after the rename, so that a power cut leaves no half."""
+        path = self._path(key)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with source.open("rb") as written:
+            os.fsync(written.fileno())
+        source.replace(path)
+        sync_folder(path.parent)
+
+    def open(self, key: str) -> BinaryIO:
+        """See :class:`ObjectStore`."""
+        return self._path(key).open("rb")
+
+    def location(self, key: str) -> str:
+        """See :class:`ObjectStore`: a path."""
+        return str(self._path(key))
+
+    def size(self, key: str) -> int | None:
+        """See :class:`ObjectStore`."""
+        try:
+            return self._path(key).stat().st_size
+        except FileNotFoundError:
+            return None
+
+    def keys(self, prefix: str) -> Iterator[str]:
+        """See :class:`ObjectStore`."""
+        for path in sorted(self._path(prefix).rglob("*")):
+            if path.is_file():
+                yield path.relative_to(self.root).as_posix()
+
+    def delete(self, key: str) -> None:
+        """See :class:`ObjectStore`."""
+        self._path(key).unlink(missing_ok=True)
+
+    def _path(self, key: str) -> Path:
+        return self.root.joinpath(*key.split("/"))
+
+
+def publish_text(store: ObjectStore, key: str, text: str) -> None:
+    """Publish a small text object, UTF-8."""
+    with store.scratch() as scratch:
+        scratch.write_text(text, encoding="utf-8")
+        store.publish(key, scratch)
+
+
+def sync_folder(folder: Path) -> None:
+    """Make a rename in the folder durable."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

@@ -1,0 +1,65 @@
+"""The read snapshot: a copy of the warehouse that people and BI tools open while runs go on."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import time
+from datetime import datetime, timedelta, timezone
+from pathlib import Path
+
+from fullstory_dagster.store.objects import sync_folder
+from fullstory_dagster.store.warehouse import Warehouse
+
+
+class ReadSnapshot:
+    """The copy, under the warehouse's own base name: views store the catalog's name, which is the file's.
+
+    Attributes:
+        path: of the copy.
+        every: it is renewed at most this often; zero never makes one.
+    """
+
+    def __init__(self, folder: Path, warehouse: Warehouse, every: timedelta) -> None:
+        self._warehouse = warehouse
+        self.path = folder / warehouse.path.name
+        self.every = every
+
+    def is_due(self, now: datetime) -> bool:
+        """Whether the copy is missing or old enough at ``now`` (aware UTC)."""
+        if not self.every or not self._warehouse.path.exists():
+            return False
+        made_at = self.made_at()
+        return made_at is None or now - made_at >= self.every
+
+    def made_at(self) -> datetime | None:
+        """When the copy was published, aware UTC; None without one."""
+        try:
+            return datetime.fromtimestamp(self.path.stat().st_mtime, timezone.utc)
+        except FileNotFoundError:
+            return None
+
+    def publish(self) -> float:
+        """Copy the warehouse and put the copy in place in one step; readers of the old copy go on undisturbed.
+
+        Returns:
+            float: seconds it took.
+
+        Raises:
+            WarehouseLockedError: somebody else held the warehouse for too long.
+        """
+        started = time.perf_counter()
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        scratch = self.path.with_name(f".{self.path.name}.{os.getpid()}")
+        try:
+            # The connection keeps every other writer out while the file is copied, and leaves nothing in the WAL.
+            with self._warehouse.writing() as connection:
+                connection.execute("CHECKPOINT")
+                shutil.copyfile(self._warehouse.path, scratch)
+            with scratch.open("rb") as written:
+                os.fsync(written.fileno())
+            scratch.replace(self.path)
+            sync_folder(self.path.parent)
+        finally:
+            scratch.unlink(missing_ok=True)
+        return time.perf_counter() - started

@@ -1,0 +1,370 @@
+"""The warehouse: one DuckDB file, opened late, closed early, one writer at a time.
+
+DuckDB lets one process in when it writes and shuts readers out meanwhile. Every opening of ours, dbt's included, takes
+the file lock beside the database first, so that our own processes queue up; somebody else's connection shows as
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import datetime, timedelta, timezone
+from pathlib import Path
+from typing import Any
+
+import duckdb
+from duckdb import DuckDBPyConnection
+from filelock import FileLock, Timeout
+
+from fullstory_dagster.errors import WarehouseLockedError, WarehouseMismatchError
+from fullstory_dagster.fields import FIELDS
+from fullstory_dagster.store.bundles import StoredBundle
+from fullstory_dagster.store.dataset import ParsedWindow
+from fullstory_dagster.store.tables import (
+    EVENTS,
+    LOAD_COLUMNS,
+    LOADS,
+    REJECTED,
+    create_tables,
+    quote,
+    quote_text,
+    table,
+)
+from fullstory_dagster.windows import Window
+
+_POLL_S = 0.1
+_HOLDER = re.compile(r"PID (\d+)")
+_PARSED_COLUMNS = (
+    *(field.name for field in FIELDS),
+    "CustomVars",
+    "_event_id",
+    "_window_start",
+    "_window_end",
+    "_export_id",
+)
+
+
+@dataclass(frozen=True)
+class Load:
+    """A line of ``_loads``. Times are naive UTC, as in the table; see ``store.tables`` for the columns."""
+
+    load_id: int
+    window: Window
+    api: str
+    export_id: str
+    bundle_bytes: int
+    rows_in: int
+    rows_kept: int
+    rows_rejected: int
+    rows_outside: int
+    rows_duplicate: int
+    rows_forgotten: int
+    values_misfit: int
+    min_event_start_at: datetime | None
+    max_event_start_at: datetime | None
+    requested_at: datetime
+    received_at: datetime
+    loaded_at: datetime
+    fetch_s: float
+    parse_s: float
+    append_s: float
+    settings: dict[str, Any]
+    dagster_run_id: str | None
+
+    @property
+    def is_settled(self) -> bool:
+        """Whether the export was asked for late enough to stay as it is."""
+        return self.requested_at >= _naive(self.window.settled_at)
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether every row that came in is accounted for."""
+        accounted = self.rows_kept + self.rows_rejected + self.rows_outside + self.rows_duplicate + self.rows_forgotten
+        return self.rows_in == accounted
+
+
+class Warehouse:
+    """The DuckDB file and the schema in it.
+
+    Attributes:
+        path: of the file; it need not exist yet.
+        schema: of every table.
+        lock_timeout_s: how long others are waited for.
+    """
+
+    def __init__(
+        self,
+        path: Path,
+        schema: str,
+        *,
+        lock_timeout_s: float = 600,
+        memory_limit: str | None = None,
+        threads: int | None = None,
+    ) -> None:
+        self.path = path
+        self.schema = schema
+        self.lock_timeout_s = lock_timeout_s
+        self._config: dict[str, str | bool | int | float | list[str]] = {"autoinstall_known_extensions": False}
+        if memory_limit:
+            self._config["memory_limit"] = memory_limit
+        if threads:
+            self._config["threads"] = threads
+
+    @contextmanager
+    def locked(self) -> Iterator[None]:
+        """Hold the file lock, for a writer that opens the file itself (dbt).
+
+        Raises:
+            WarehouseLockedError: somebody else held it for longer than ``lock_timeout_s``.
+        """
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        lock = FileLock(f"{self.path}.lock", timeout=self.lock_timeout_s)
+        holder = Path(f"{self.path}.lock.holder")
+        try:
+            lock.acquire()
+        except Timeout:
+            raise self._locked_error(_pid_in(holder)) from None
+        try:
+            holder.write_text(str(os.getpid()))
+            yield
+        finally:
+            lock.release()
+
+    @contextmanager
+    def writing(self) -> Iterator[DuckDBPyConnection]:
+        """A connection that may write; its tables exist. Closed on the way out, whatever happened.
+
+        Raises:
+            WarehouseLockedError: somebody else held the file for longer than ``lock_timeout_s``.
+        """
+        with self.locked():
+            connection = self._connect(read_only=False)
+            try:
+                create_tables(connection, self.schema)
+                yield connection
+            finally:
+                connection.close()
+
+    @contextmanager
+    def reading(self) -> Iterator[DuckDBPyConnection | None]:
+        """A read-only connection, None while there is no warehouse yet. Keep it short: it shuts writers out.
+
+        Raises:
+            WarehouseLockedError: as for :meth:`writing`.
+        """
+        if not self.path.exists():
+            yield None
+            return
+        with self.locked():
+            connection = self._connect(read_only=True)
+            try:
+                yield connection if self._has_tables(connection) else None
+            finally:
+                connection.close()
+
+    def replace_window(
+        self,
+        parsed: ParsedWindow,
+        bundle: StoredBundle,
+        *,
+        loaded_at: datetime,
+        dagster_run_id: str | None = None,
+    ) -> Load:
+        """Replace the window's rows and rejects and add its line to the load log, in one transaction.
+
+        Args:
+            parsed: what the Parquet file holds.
+            bundle: what it was made from.
+            loaded_at: aware UTC.
+            dagster_run_id: the run that does it, if one does.
+
+        Raises:
+            WarehouseMismatchError: the warehouse holds windows of another length.
+            WarehouseLockedError: somebody else held the file for too long.
+        """
+        with self.writing() as connection:
+            started = time.perf_counter()
+            self._refuse_other_window_length(connection, parsed.window)
+            with _transaction(connection):
+                load_id = self._next_load_id(connection)
+                self._delete_window(connection, parsed.window)
+                n_inserted = self._insert_events(connection, parsed, load_id, loaded_at)
+                self._insert_rejects(connection, parsed, load_id)
+                values = {
+                    "load_id": load_id,
+                    "window_start": _naive(parsed.window.start),
+                    "window_end": _naive(parsed.window.end),
+                    "api": bundle.api,
+                    "export_id": bundle.export_id,
+                    "bundle_bytes": bundle.bytes,
+                    "bundle_sha256": bundle.sha256,
+                    "rows_in": parsed.rows_in,
+                    "rows_kept": n_inserted,
+                    "rows_rejected": parsed.rows_rejected,
+                    "rows_outside": parsed.rows_outside,
+                    "rows_duplicate": parsed.rows_kept - n_inserted,
+                    "rows_forgotten": 0,
+                    "values_misfit": parsed.values_misfit,
+                    "min_event_start_at": parsed.min_event_start_at,
+                    "max_event_start_at": parsed.max_event_start_at,
+                    "requested_at": _naive(bundle.requested_at),
+                    "received_at": _naive(bundle.received_at),
+                    "loaded_at": _naive(loaded_at),
+                    "fetch_s": bundle.fetch_s,
+                    "parse_s": parsed.parse_s,
+                    "append_s": time.perf_counter() - started,
+                    "settings": json.dumps(parsed.shaping),
+                    "dagster_run_id": dagster_run_id,
+                }
+                columns = ", ".join(map(quote, LOAD_COLUMNS))
+                marks = ", ".join("?" for _ in LOAD_COLUMNS)
+                connection.execute(
+                    f"INSERT INTO {table(self.schema, LOADS)} ({columns}) VALUES ({marks})",
+                    [values[column] for column in LOAD_COLUMNS],
+                )
+            (load,) = self._loads(connection, "WHERE load_id = ?", [load_id])
+            return load
+
+    def current_loads(self) -> dict[Window, Load]:
+        """The latest load of every window that was ever loaded, oldest window first."""
+        latest = "QUALIFY row_number() OVER (PARTITION BY window_start ORDER BY load_id DESC) = 1 ORDER BY window_start"
+        with self.reading() as connection:
+            return {} if connection is None else {load.window: load for load in self._loads(connection, latest, [])}
+
+    def built_up_to(self) -> dict[str, int]:
+        """For every dbt model that was ever built, the last load it holds."""
+        with self.reading() as connection:
+            if connection is None:
+                return {}
+            rows = connection.execute(
+                f"SELECT model, max(load_id) FROM {table(self.schema, '_builds')} GROUP BY model"
+            ).fetchall()
+            return dict(rows)
+
+    def _loads(self, connection: DuckDBPyConnection, clause: str, parameters: list[Any]) -> list[Load]:
+        names = [name for name in LOAD_COLUMNS if name not in ("bundle_sha256",)]
+        rows = connection.execute(
+            f"SELECT {', '.join(map(quote, names))} FROM {table(self.schema, LOADS)} {clause}", parameters
+        ).fetchall()
+        loads = []
+        for row in rows:
+            values = dict(zip(names, row, strict=True))
+            window = Window(_aware(values.pop("window_start")), _aware(values.pop("window_end")))
+            settings = json.loads(values.pop("settings") or "{}")
+            loads.append(Load(window=window, settings=settings, **values))
+        return loads
+
+    def _connect(self, *, read_only: bool) -> DuckDBPyConnection:
+        deadline = time.monotonic() + self.lock_timeout_s
+        while True:
+            try:
+                return duckdb.connect(str(self.path), read_only=read_only, config=self._config)
+            except duckdb.IOException as error:
+                if "lock" not in str(error):
+                    raise
+                if time.monotonic() >= deadline:
+                    pid = _HOLDER.search(str(error))
+                    raise self._locked_error(int(pid[1]) if pid else None) from None
+            time.sleep(_POLL_S)
+
+    def _locked_error(self, holder_pid: int | None) -> WarehouseLockedError:
+        holder = f"process {holder_pid}" if holder_pid else "another process"
+        return WarehouseLockedError(
+            f"The warehouse {self.path} was held by {holder} for more than {self.lock_timeout_s:g} s; nothing was "
+            "changed. Close that connection, or query the read snapshot instead, and try again.",
+            holder_pid=holder_pid,
+        )
+
+    def _has_tables(self, connection: DuckDBPyConnection) -> bool:
+        found = connection.execute(
+            "SELECT 1 FROM information_schema.tables WHERE table_schema = ? AND table_name = ?", [self.schema, LOADS]
+        ).fetchone()
+        return found is not None
+
+    def _refuse_other_window_length(self, connection: DuckDBPyConnection, window: Window) -> None:
+        other = connection.execute(
+            f"SELECT window_end - window_start, min(window_start) FROM {table(self.schema, LOADS)} "
+            "WHERE window_end - window_start <> ? GROUP BY ALL LIMIT 1",
+            [window.end - window.start],
+        ).fetchone()
+        if other:
+            raise WarehouseMismatchError(
+                f"The window {window} was not loaded: the warehouse holds windows of {_hours(other[0])} h since "
+                f"{other[1]:%Y-%m-%d}, and FULLSTORY_BUNDLE_HOURS now says {_hours(window.end - window.start)}. Set it "
+                "back, or load into another FULLSTORY_SCHEMA.",
+                setting="FULLSTORY_BUNDLE_HOURS",
+            )
+
+    def _next_load_id(self, connection: DuckDBPyConnection) -> int:
+        row = connection.execute(f"SELECT coalesce(max(load_id), 0) + 1 FROM {table(self.schema, LOADS)}").fetchone()
+        assert row is not None  # noqa: S101 (an aggregate gives a row)
+        return int(row[0])
+
+    def _delete_window(self, connection: DuckDBPyConnection, window: Window) -> None:
+        start = _naive(window.start)
+        connection.execute(f"DELETE FROM {table(self.schema, EVENTS)} WHERE _window_start = ?", [start])
+        connection.execute(f"DELETE FROM {table(self.schema, REJECTED)} WHERE window_start = ?", [start])
+
+    def _insert_events(
+        self, connection: DuckDBPyConnection, parsed: ParsedWindow, load_id: int, loaded_at: datetime
+    ) -> int:
+        events = table(self.schema, EVENTS)
+        columns = ", ".join(map(quote, _PARSED_COLUMNS))
+        # An event that another window brought already has the same EventStart: the range keeps the search to row
+        # groups of that time, however large the table is.
+        row = connection.execute(
+            f"INSERT INTO {events} ({columns}, _loaded_at, _load_id) "
+            f"SELECT {columns}, ?, ? "
+            f"FROM read_parquet({quote_text(parsed.events_location)}, hive_partitioning = false) p "
+            f"WHERE NOT EXISTS (SELECT 1 FROM {events} e WHERE e._event_id = p._event_id "
+            "AND e.EventStart >= ? AND e.EventStart < ?)",
+            [_naive(loaded_at), load_id, _naive(parsed.window.start), _naive(parsed.window.end)],
+        ).fetchone()
+        return int(row[0]) if row else 0
+
+    def _insert_rejects(self, connection: DuckDBPyConnection, parsed: ParsedWindow, load_id: int) -> None:
+        if not parsed.rows_rejected:
+            return
+        connection.execute(
+            f"INSERT INTO {table(self.schema, REJECTED)} "
+            "SELECT ?, ?, export_id, position, reason, raw_text, raw_sha256 FROM read_json("
+            f"{quote_text(parsed.rejects_location)}, format = 'newline_delimited', maximum_object_size = 1073741824, "
+            "columns = {position: 'BIGINT', export_id: 'VARCHAR', reason: 'VARCHAR', raw_text: 'VARCHAR', "
+            "raw_sha256: 'VARCHAR'})",
+            [_naive(parsed.window.start), load_id],
+        )
+
+
+@contextmanager
+def _transaction(connection: DuckDBPyConnection) -> Iterator[None]:
+    connection.execute("BEGIN TRANSACTION")
+    try:
+        yield
+    except BaseException:
+        connection.execute("ROLLBACK")
+        raise
+    connection.execute("COMMIT")
+
+
+def _pid_in(holder: Path) -> int | None:
+    try:
+        return int(holder.read_text())
+    except (OSError, ValueError):
+        return None
+
+
+def _hours(length: timedelta) -> int:
+    return int(length.total_seconds() // 3600)
+
+
+def _naive(instant: datetime) -> datetime:
+    return instant.replace(tzinfo=None)
+
+
+def _aware(instant: datetime) -> datetime:
+    return instant.replace(tzinfo=timezone.utc)
