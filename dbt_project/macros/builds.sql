@@ -1,0 +1,106 @@
+{#
+    What a model holds, and what it still owes.
+
+    `_loads` has a row for each load of a window, numbered in the order of commits. `_builds` says up to which load a
+    model holds everything. What lies between is pending, whether or not those windows are neighbours, and whatever
+    happened to the run that should have built them.
+#}
+
+{% macro require_warehouse() %}
+    {#- dbt's own message would be a catalog error somewhere inside the first view. -#}
+    {%- if execute and flags.WHICH in ['run', 'build', 'test'] -%}
+        {%- for name in ['events', '_loads', '_builds'] -%}
+            {%- set table = source('fullstory', name) -%}
+            {%- if adapter.get_relation(table.database, table.schema, table.identifier) is none -%}
+                {{ exceptions.raise_compiler_error(
+                    "Table " ~ table.schema ~ "." ~ name ~ " is missing in the warehouse " ~ target.path
+                    ~ ": load a window first (fullstory-dagster sync), or correct FULLSTORY_WAREHOUSE or FULLSTORY_SCHEMA."
+                ) }}
+            {%- endif -%}
+        {%- endfor -%}
+    {%- endif -%}
+{% endmacro %}
+
+
+{% macro pin_snapshot() %}
+    {#-
+        As a pre-hook this opens the model's transaction, and its first read fixes what the transaction sees: a load
+        that is committed meanwhile is neither read by the model nor claimed by its mark.
+    -#}
+    select max(load_id) from {{ source('fullstory', '_loads') }}
+{% endmacro %}
+
+
+{% macro upstream_models(name) %}
+    {#- The models with marks that `name` is built from, straight or through views. -#}
+    {%- set found = [] -%}
+    {%- set queue = ['model.' ~ project_name ~ '.' ~ name] -%}
+    {%- for _ in range(graph.nodes | length) if queue -%}
+        {%- set node = graph.nodes[queue.pop()] -%}
+        {%- for parent_id in node.depends_on.nodes if parent_id in graph.nodes -%}
+            {%- set parent = graph.nodes[parent_id] -%}
+            {%- if parent.config.incremental_strategy == 'replace_sessions' -%}
+                {%- do found.append(parent.alias) if parent.alias not in found -%}
+            {%- else -%}
+                {%- do queue.append(parent_id) -%}
+            {%- endif -%}
+        {%- endfor -%}
+    {%- endfor -%}
+    {{ return(found | sort) }}
+{% endmacro %}
+
+
+{% macro mark_of(name) %}
+    (select coalesce(max(load_id), 0) from {{ source('fullstory', '_builds') }} where model = '{{ name }}')
+{%- endmacro %}
+
+
+{% macro buildable_load_id() %}
+    {#- Up to which load this model can hold everything: no further than the models it reads. -#}
+    {%- set upstreams = upstream_models(this.identifier) if execute else [] -%}
+    {%- set newest = "(select coalesce(max(load_id), 0) from " ~ source('fullstory', '_loads') ~ ")" -%}
+    {%- if upstreams -%}
+    least(
+        {{ newest }}
+        {%- for name in upstreams %},
+        {{ mark_of(name) | trim }}
+        {%- endfor %}
+    )
+    {%- else -%}
+    {{ newest }}
+    {%- endif -%}
+{%- endmacro %}
+
+
+{% macro pending_windows() %}
+    select distinct window_start
+    from {{ source('fullstory', '_loads') }}
+    where
+        load_id > {{ mark_of(this.identifier) | trim }}
+        and load_id <= {{ buildable_load_id() | trim }}
+{%- endmacro %}
+
+
+{% macro record_build() %}
+    {#- As a post-hook: the mark of what the model now holds. A build that had nothing to do leaves no mark. -#}
+    insert into {{ source('fullstory', '_builds') }} (model, load_id, built_at)
+    select
+        '{{ this.identifier }}',
+        {{ buildable_load_id() | trim }},
+        {{ utc_now() }}
+    where not exists (
+        select 1
+        from {{ source('fullstory', '_builds') }}
+        where
+            model = '{{ this.identifier }}'
+            and load_id >= {{ buildable_load_id() | trim }}
+    )
+{% endmacro %}
+
+
+{% macro utc_now() %}{{ return(adapter.dispatch('utc_now')()) }}{% endmacro %}
+
+{% macro default__utc_now() %}{{ return(current_timestamp()) }}{% endmacro %}
+
+{#- A cast of now() would follow the session's time zone; the epoch does not. -#}
+{% macro duckdb__utc_now() %}{{ return('make_timestamp(epoch_us(now()))') }}{% endmacro %}

@@ -1,0 +1,88 @@
+{% macro session_events(events, sessions, first_window='first_window_start', last_window='last_window_start') %}
+    {#-
+        The events a session-grained model has to read: all of them when it is built whole, else every event of every
+        session that a pending window touches.
+
+        A session is touched when it has events in a pending window, or when the model holds rows of it for one (the
+        window was loaded again and the session may have left it). The windows of a touched session are the pending
+        ones and those the sessions table knows it by: every window that is not pending is reflected there.
+
+        All three conditions on window_start are joins with a handful of windows, so that the engine can skip the rest
+        of the table (DuckDB pushes them into the scan and skips row groups).
+
+        Args:
+            events: relation of events, with window_start.
+            sessions: relation with one row a session and its window range; the model itself if it is that table.
+            first_window, last_window: the columns in which the model keeps the range of windows of its rows.
+    -#}
+    {%- if not is_incremental() %}
+    select * from {{ events }}
+    {%- else %}
+    with pending_windows as (
+        {{ pending_windows() | trim | indent(4) }}
+    ),
+
+    touched_sessions as (
+        select
+            user_id,
+            session_id
+        from {{ events }}
+        where window_start in (select window_start from pending_windows)
+
+        union distinct
+
+        select
+            user_id,
+            session_id
+        from {{ this }}
+        where {{ is_held_for('(select window_start from pending_windows)', first_window, last_window) | trim | indent(8) }}
+    ),
+
+    known_ranges as (
+        select distinct
+            known.first_window_start,
+            known.last_window_start
+        from {{ sessions }} as known
+        inner join touched_sessions
+            on
+                known.user_id = touched_sessions.user_id
+                and known.session_id = touched_sessions.session_id
+    ),
+
+    windows_to_read as (
+        select window_start from pending_windows
+
+        union distinct
+
+        select loads.window_start
+        from {{ source('fullstory', '_loads') }} as loads
+        inner join known_ranges
+            on loads.window_start between known_ranges.first_window_start and known_ranges.last_window_start
+    )
+
+    select events.*
+    from {{ events }} as events
+    inner join windows_to_read
+        on events.window_start = windows_to_read.window_start
+    inner join touched_sessions
+        on
+            events.user_id = touched_sessions.user_id
+            and events.session_id = touched_sessions.session_id
+    {%- endif %}
+{% endmacro %}
+
+
+{% macro is_held_for(windows, first_window, last_window) %}
+    {#- Whether a row's range of windows includes one of `windows` (a subquery); the bounds let the scan skip. -#}
+    {%- if first_window == last_window -%}
+    {{ first_window }} in {{ windows }}
+    {%- else -%}
+    {{ last_window }} >= (select min(window_start) from {{ windows }} as earliest)
+    and {{ first_window }} <= (select max(window_start) from {{ windows }} as latest)
+    and exists (
+        select 1
+        from {{ windows }} as held
+        where held.window_start between {{ first_window }} and {{ last_window }}
+    )
+    {%- endif -%}
+{% endmacro %}

@@ -1,0 +1,58 @@
+{#- Text functions whose names or regular expressions differ between engines. -#}
+
+{% macro regexp_group(text, pattern) %}{{ return(adapter.dispatch('regexp_group')(text, pattern)) }}{% endmacro %}
+
+{#- The pattern's first group; NULL when it is empty or nothing matches. -#}
+{% macro default__regexp_group(text, pattern) %}
+    {{ return("nullif(regexp_substr(" ~ text ~ ", '" ~ pattern ~ "', 1, 1, 'e', 1), '')") }}
+{% endmacro %}
+
+{% macro duckdb__regexp_group(text, pattern) %}
+    {{ return("nullif(regexp_extract(" ~ text ~ ", '" ~ pattern ~ "', 1), '')") }}
+{% endmacro %}
+
+
+{#- Runs of white space become one blank: a button's text comes with the line breaks of its markup. -#}
+{% macro one_line(text) %}{{ return(adapter.dispatch('one_line')(text)) }}{% endmacro %}
+
+{% macro default__one_line(text) %}
+    {{ return("trim(regexp_replace(" ~ text ~ ", '[[:space:]]+', ' '))") }}
+{% endmacro %}
+
+{% macro duckdb__one_line(text) %}
+    {{ return("trim(regexp_replace(" ~ text ~ ", '[[:space:]]+', ' ', 'g'))") }}
+{% endmacro %}
+
+
+{#-
+    The last element of a CSS selector, with its classes and attributes. Legacy selectors write those apart and escape
+    what is no letter or digit (`div input .form%2Dcontrol`); the two escapes that names are full of are undone.
+-#}
+{% macro target_element(selector) %}
+    {%- set element = regexp_group(selector, '([A-Za-z][^ >]*(?: [.#=:][^ >]*)*) *$') -%}
+    {{ return("replace(replace(replace(" ~ element ~ ", ' ', ''), '%2D', '-'), '%5F', '_')") }}
+{% endmacro %}
+
+
+{#- The parts of a URL; NULL where it has none. -#}
+{% macro url_host(url) %}
+    {{ return(regexp_group(url, '^[A-Za-z][A-Za-z0-9+.-]*://(?:[^/?#@]*@)?([^/?#:]+)')) }}
+{% endmacro %}
+
+{% macro url_path(url) %}
+    {{ return(regexp_group(url, '^[A-Za-z][A-Za-z0-9+.-]*://[^/?#]*([^?#]+)')) }}
+{% endmacro %}
+
+{% macro url_query(url) %}{{ return(regexp_group(url, '^[^?#]*[?]([^#]+)')) }}{% endmacro %}
+
+{#- In a single-page application the fragment often is the page: `#/checkout`. -#}
+{% macro url_fragment(url) %}{{ return(regexp_group(url, '#(.+)$')) }}{% endmacro %}
+
+
+{#- A text as a sentence shows it: on one line, in quotes, cut after 80 characters; NULL when there is none. -#}
+{% macro quoted(text) %}
+    {%- set shown = one_line(text) -%}
+    {{ return(
+        "'“' || left(nullif(" ~ shown ~ ", ''), 80) || case when length(" ~ shown ~ ") > 80 then '…' else '' end || '”'"
+    ) }}
+{% endmacro %}
