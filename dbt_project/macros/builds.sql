@@ -31,6 +31,12 @@
 {% endmacro %}
 
 
+{% macro model_name() %}
+    {#- In a unit test `this` is called after the test. -#}
+    {{ return((model.tested_node_unique_id or model.unique_id).split('.')[2]) }}
+{% endmacro %}
+
+
 {% macro upstream_models(name) %}
     {#- The models with marks that `name` is built from, straight or through views. -#}
     {%- set found = [] -%}
@@ -40,7 +46,7 @@
         {%- for parent_id in node.depends_on.nodes if parent_id in graph.nodes -%}
             {%- set parent = graph.nodes[parent_id] -%}
             {%- if parent.config.incremental_strategy == 'replace_sessions' -%}
-                {%- do found.append(parent.alias) if parent.alias not in found -%}
+                {%- do found.append(parent.name) if parent.name not in found -%}
             {%- else -%}
                 {%- do queue.append(parent_id) -%}
             {%- endif -%}
@@ -57,7 +63,7 @@
 
 {% macro buildable_load_id() %}
     {#- Up to which load this model can hold everything: no further than the models it reads. -#}
-    {%- set upstreams = upstream_models(this.identifier) if execute else [] -%}
+    {%- set upstreams = upstream_models(model_name()) if execute else [] -%}
     {%- set newest = "(select coalesce(max(load_id), 0) from " ~ source('fullstory', '_loads') ~ ")" -%}
     {%- if upstreams -%}
     least(
@@ -76,7 +82,7 @@
     select distinct window_start
     from {{ source('fullstory', '_loads') }}
     where
-        load_id > {{ mark_of(this.identifier) | trim }}
+        load_id > {{ mark_of(model_name()) | trim }}
         and load_id <= {{ buildable_load_id() | trim }}
 {%- endmacro %}
 
@@ -85,14 +91,14 @@
     {#- As a post-hook: the mark of what the model now holds. A build that had nothing to do leaves no mark. -#}
     insert into {{ source('fullstory', '_builds') }} (model, load_id, built_at)
     select
-        '{{ this.identifier }}',
+        '{{ model_name() }}',
         {{ buildable_load_id() | trim }},
         {{ utc_now() }}
     where not exists (
         select 1
         from {{ source('fullstory', '_builds') }}
         where
-            model = '{{ this.identifier }}'
+            model = '{{ model_name() }}'
             and load_id >= {{ buildable_load_id() | trim }}
     )
 {% endmacro %}

@@ -56,3 +56,11 @@
         "'“' || left(nullif(" ~ shown ~ ", ''), 80) || case when length(" ~ shown ~ ") > 80 then '…' else '' end || '”'"
     ) }}
 {% endmacro %}
+
+
+{#- dbt's safe_cast is a plain cast on DuckDB: one odd text would fail the build. -#}
+{% macro number_or_null(text) %}{{ return(adapter.dispatch('number_or_null')(text)) }}{% endmacro %}
+
+{% macro default__number_or_null(text) %}{{ return(safe_cast(text, 'double precision')) }}{% endmacro %}
+
+{% macro duckdb__number_or_null(text) %}{{ return("try_cast(" ~ text ~ " as double)") }}{% endmacro %}

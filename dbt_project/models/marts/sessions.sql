@@ -188,8 +188,8 @@ final as (
 
         {{ datediff('event_totals.started_at', 'event_totals.ended_at', 'millisecond') }} / 1000.0 as duration_s,
         cast(page_totals.active_duration_ms as double precision) / 1000.0 as active_duration_s,
-        {{ safe_cast(split_part('event_totals.lat_long', "','", 1), 'double precision') }} as latitude,
-        {{ safe_cast(split_part('event_totals.lat_long', "','", 2), 'double precision') }} as longitude,
+        {{ number_or_null(split_part('event_totals.lat_long', "','", 1)) }} as latitude,
+        {{ number_or_null(split_part('event_totals.lat_long', "','", 2)) }} as longitude,
 
         event_totals.started_at as session_start_at,
         event_totals.ended_at as session_end_at,
