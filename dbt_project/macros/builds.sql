@@ -13,7 +13,7 @@
             {%- set table = source('fullstory', name) -%}
             {%- if adapter.get_relation(table.database, table.schema, table.identifier) is none -%}
                 {{ exceptions.raise_compiler_error(
-                    "Table " ~ table.schema ~ "." ~ name ~ " is missing in the warehouse " ~ target.path
+                    "Table " ~ table.schema ~ "." ~ name ~ " is missing in the warehouse " ~ table.database
                     ~ ": load a window first (fullstory-dagster sync), or correct FULLSTORY_WAREHOUSE or FULLSTORY_SCHEMA."
                 ) }}
             {%- endif -%}

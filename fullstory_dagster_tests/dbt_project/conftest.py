@@ -1,0 +1,29 @@
+"""One warehouse path and one dbt target for all tests of this folder, so that dbt parses the project once."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from fullstory_dagster_tests.dbt_project.warehouse import TestWarehouse
+
+
+@pytest.fixture(scope="session")
+def dbt_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("dbt")
+
+
+@pytest.fixture
+def warehouse(dbt_folder: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[TestWarehouse]:
+    """A fresh warehouse. The path stays the same: another one is another profile, and dbt would parse again."""
+    path = dbt_folder / "warehouse.duckdb"
+    for name in ("FULLSTORY_ORG_ID", "FULLSTORY_APP_URL", "FULLSTORY_SCHEMA"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("FULLSTORY_WAREHOUSE", str(path))
+    monkeypatch.setenv("DBT_TARGET_PATH", str(dbt_folder / "target"))
+    monkeypatch.setenv("DBT_LOG_PATH", str(dbt_folder / "logs"))
+    monkeypatch.setenv("DO_NOT_TRACK", "1")
+    yield TestWarehouse(path)
+    path.unlink()

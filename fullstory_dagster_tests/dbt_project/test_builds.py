@@ -1,0 +1,284 @@
+"""The marts are the same whatever the order in which windows were loaded, and a build is whole or not at all."""
+
+from __future__ import annotations
+
+import json
+import random
+from datetime import timedelta
+from typing import Any
+
+import pytest
+
+from fullstory_dagster_tests.dbt_project.warehouse import MARTS, SCHEMA, Event, TestWarehouse, day, event
+
+pytestmark = [
+    pytest.mark.slow,
+    # dbt's own dependencies; nothing here can mend them.
+    pytest.mark.filterwarnings("ignore::DeprecationWarning"),
+    pytest.mark.filterwarnings("ignore::ResourceWarning"),
+]
+
+MINUTE = timedelta(minutes=1)
+
+
+def traffic(seed: int = 7) -> list[Event]:
+    """A few dozen sessions over four days, among them some over one midnight and one over two."""
+    chance = random.Random(seed)
+    events = []
+    for number in range(40):
+        user, session = chance.randrange(2**60), chance.randrange(2**60)
+        start = day(1) + timedelta(minutes=chance.randrange(4 * 24 * 60 - 60))
+        if number < 10:
+            start = day(2 + number % 3) - 3 * MINUTE
+        steps = chance.randrange(1, 12)
+        gap = timedelta(hours=9) if number == 0 else MINUTE
+        for step in range(steps):
+            page = chance.choice([None, 1, 2])
+            at = min(start + step * gap, day(5) - MINUTE)
+            fields = {
+                "PageId": page,
+                "PageStart": None if page is None else start,
+                "PageDuration": None if page is None else 1000 * (page + chance.randrange(5)),
+                "PageActiveDuration": None if page is None else 400 * page,
+                "PageUrl": "" if page is None else f"https://shop.example/{page}?s={chance.randrange(2)}#/x",
+                "PageBrowser": chance.choice(["Chrome", "", None]),
+                "UserAppKey": chance.choice(["", None, f"person {user}"]),
+                "SessionStart": chance.choice([start, None]),
+                "EventTargetText": chance.choice([None, "Pay now", "  Pay\n later "]),
+                "EventModFrustrated": chance.choice([None, 0, 3]),
+                "PageNumErrors": chance.choice([None, 0, step]),
+            }
+            kind = chance.choice(["click", "navigate", "load", "change", "request"])
+            events.append(event(f"{number:02}-{step:02}", at, user=user, session=session, kind=kind, **fields))
+    return events
+
+
+def ids(rows: list[dict[str, Any]], key: str) -> list[Any]:
+    return [row[key] for row in rows]
+
+
+def expected_marts(warehouse: TestWarehouse) -> dict[str, list[dict[str, Any]]]:
+    """What a build from nothing makes of the same events."""
+    warehouse.build("--full-refresh")
+    return warehouse.marts()
+
+
+@pytest.mark.parametrize("order", [(1, 2, 3, 4), (4, 3, 2, 1), (3, 1, 4, 2)], ids=str)
+def test_windows_in_any_order_give_the_marts_of_a_full_refresh(
+    warehouse: TestWarehouse, order: tuple[int, ...]
+) -> None:
+    events = traffic()
+    for number in order:
+        warehouse.load(day(number), events)
+        warehouse.build()
+    built = warehouse.marts()
+    assert len(built["sessions"]) == 40
+    assert len(built["session_timeline"]) == len(events)
+    assert built == expected_marts(warehouse)
+
+
+def test_pending_windows_that_are_no_neighbours_are_built_together(warehouse: TestWarehouse) -> None:
+    events = traffic()
+    warehouse.load(day(2), events)
+    warehouse.build()
+    for number in (4, 1):
+        warehouse.load(day(number), events)
+    warehouse.build()
+    warehouse.load(day(3), events)
+    warehouse.build()
+    assert warehouse.marks() == dict.fromkeys(MARTS, 4)
+    assert warehouse.marts() == expected_marts(warehouse)
+
+
+def test_a_window_loaded_again_with_other_rows_loses_what_vanished(warehouse: TestWarehouse) -> None:
+    events = traffic()
+    for number in (1, 2, 3, 4):
+        warehouse.load(day(number), events)
+    warehouse.build()
+    chance = random.Random(3)
+    changed = [row | {"PageDuration": 99_000, "EventTargetText": "Later"} for row in events if chance.random() < 0.5]
+    for number in (3, 2):
+        warehouse.load(day(number), changed)
+    warehouse.build()
+    built = warehouse.marts()
+    in_first_and_last_day = [row for row in events if not day(2) <= row["EventStart"] < day(4)]
+    in_between = [row for row in changed if day(2) <= row["EventStart"] < day(4)]
+    assert ids(built["session_timeline"], "event_id") == sorted(ids(in_first_and_last_day + in_between, "_event_id"))
+    assert built == expected_marts(warehouse)
+
+
+def test_a_window_loaded_again_empty_leaves_nothing_of_its_sessions(warehouse: TestWarehouse) -> None:
+    warehouse.load(day(1), [event("a", day(1)), event("b", day(2), session=8)])
+    warehouse.load(day(2), [event("b", day(2), session=8)])
+    warehouse.build()
+    warehouse.load(day(2), [])
+    warehouse.build()
+    assert ids(warehouse.mart("sessions"), "session_key") == ["1:9"]
+    assert ids(warehouse.mart("session_timeline"), "event_id") == ["a"]
+
+
+@pytest.mark.parametrize("order", [(1, 2), (2, 1)], ids=str)
+def test_a_session_over_midnight_is_one_session(warehouse: TestWarehouse, order: tuple[int, ...]) -> None:
+    events = [
+        event("a", day(2) - MINUTE, PageId=5, PageDuration=60_000),
+        event("b", day(2) + MINUTE, PageId=5, PageDuration=120_000),
+    ]
+    for number in order:
+        warehouse.load(day(number), events)
+        warehouse.build()
+    [session] = warehouse.mart("sessions")
+    assert (session["duration_s"], session["n_events"], session["n_pages"]) == (120.0, 2, 1)
+    assert (session["first_window_start"], session["last_window_start"]) == (day(1), day(2))
+    [page] = warehouse.mart("page_durations")
+    assert page["duration_ms"] == 120_000
+    assert [row["step_number"] for row in warehouse.mart("session_timeline")] == [1, 2]
+
+
+def test_a_model_claims_no_more_than_the_models_it_reads_hold(warehouse: TestWarehouse) -> None:
+    events = traffic()
+    warehouse.load(day(1), events)
+    warehouse.build()
+    warehouse.load(day(2), events)
+    # sessions tells the others where a session lives, so what it does not hold yet they leave pending.
+    warehouse.build("--select", "page_durations")
+    assert warehouse.marks() == dict.fromkeys(MARTS, 1)
+    warehouse.build("--select", "sessions")
+    warehouse.build("--select", "page_durations")
+    assert warehouse.marks() == {"sessions": 2, "page_durations": 2, "session_timeline": 1}
+    warehouse.load(day(3), events)
+    warehouse.build()
+    assert warehouse.marks() == dict.fromkeys(MARTS, 3)
+    assert warehouse.marts() == expected_marts(warehouse)
+
+
+def test_a_model_built_before_the_one_it_reads_owes_everything(warehouse: TestWarehouse) -> None:
+    events = traffic()
+    for number in (1, 2):
+        warehouse.load(day(number), events)
+    warehouse.build("--select", "stg_fullstory__events", "page_durations")
+    assert warehouse.marks() == {"page_durations": 0}
+    warehouse.build()
+    assert warehouse.marks() == dict.fromkeys(MARTS, 2)
+    assert warehouse.marts() == expected_marts(warehouse)
+
+
+def test_a_build_with_nothing_pending_changes_nothing(warehouse: TestWarehouse) -> None:
+    events = traffic()
+    warehouse.load(day(1), events)
+    warehouse.build()
+    rowids = f"SELECT rowid, event_id FROM {SCHEMA}.session_timeline ORDER BY rowid"
+    before = (warehouse.marts(), warehouse.execute(f"FROM {SCHEMA}._builds ORDER BY ALL"), warehouse.execute(rowids))
+    warehouse.build()
+    after = (warehouse.marts(), warehouse.execute(f"FROM {SCHEMA}._builds ORDER BY ALL"), warehouse.execute(rowids))
+    assert after == before
+
+
+def test_a_build_before_the_first_load_makes_empty_tables(warehouse: TestWarehouse) -> None:
+    warehouse.build()
+    assert warehouse.marts() == {name: [] for name in MARTS}
+    warehouse.load(day(1), traffic())
+    warehouse.build()
+    assert warehouse.marts() == expected_marts(warehouse)
+
+
+@pytest.mark.parametrize("is_first_build", [True, False])
+def test_a_mark_that_cannot_be_written_takes_the_rows_back(warehouse: TestWarehouse, is_first_build: bool) -> None:
+    events = traffic()
+    if not is_first_build:
+        warehouse.load(day(1), events)
+        warehouse.build()
+    before = None if is_first_build else warehouse.marts()
+    warehouse.load(day(2), events)
+    # A table that refuses the next mark of one model stands for whatever may end a build after its rows.
+    marks = f"{SCHEMA}._builds"
+    warehouse.execute(f"CREATE TABLE {SCHEMA}.kept AS FROM {marks}")
+    warehouse.execute(f"DROP TABLE {marks}")
+    refused = 1 if is_first_build else 2
+    warehouse.execute(
+        f"CREATE TABLE {marks} (model VARCHAR, load_id BIGINT, built_at TIMESTAMP, CHECK (load_id < {refused}))"
+    )
+    warehouse.execute(f"INSERT INTO {marks} FROM {SCHEMA}.kept")
+    assert not warehouse.dbt("run").success
+    if is_first_build:
+        [(n_tables,)] = warehouse.execute("SELECT count(*) FROM duckdb_tables() WHERE table_name = 'sessions'")
+        assert n_tables == 0
+    else:
+        assert warehouse.marts() == before
+        assert warehouse.marks() == dict.fromkeys(MARTS, 1)
+    warehouse.execute(f"DROP TABLE {marks}")
+    warehouse.execute(f"ALTER TABLE {SCHEMA}.kept RENAME TO _builds")
+    warehouse.build()
+    assert warehouse.marts() == expected_marts(warehouse)
+
+
+def test_missing_tables_are_named_in_one_sentence(warehouse: TestWarehouse) -> None:
+    warehouse.execute(f"DROP TABLE {SCHEMA}._loads")
+    result = warehouse.dbt("run")
+    assert not result.success
+    assert f"Table {SCHEMA}._loads is missing in the warehouse" in str(result.exception)
+
+
+def test_the_replay_link_needs_the_organisation(warehouse: TestWarehouse, monkeypatch: pytest.MonkeyPatch) -> None:
+    warehouse.load(day(1), [event("a", day(1))])
+    warehouse.build()
+    assert ids(warehouse.mart("sessions"), "replay_url") == [None]
+    monkeypatch.setenv("FULLSTORY_ORG_ID", "O'1")
+    monkeypatch.setenv("FULLSTORY_APP_URL", "https://app.eu1.fullstory.com/")
+    warehouse.build("--full-refresh")
+    link = "https://app.eu1.fullstory.com/ui/O'1/session/1:9"
+    assert ids(warehouse.mart("sessions"), "replay_url") == [link]
+    assert ids(warehouse.mart("session_timeline"), "replay_url") == [link]
+
+
+def test_all_dbt_tests_pass_and_docs_need_no_network(warehouse: TestWarehouse) -> None:
+    events = traffic()
+    for number in (1, 2):
+        warehouse.load(day(number), events)
+    assert warehouse.dbt("build").success
+    warehouse.load(day(3), events)
+    result = warehouse.dbt("build")
+    assert result.success, [(r.node.name, r.message) for r in result.result if r.status not in ("pass", "success")]
+    assert warehouse.dbt("docs", "generate").success
+
+
+def test_adding_a_window_reads_the_windows_of_its_sessions_only(warehouse: TestWarehouse) -> None:
+    # DuckDB skips by row groups of 122,880 rows, so the windows have to be as large for the skipping to show.
+    n_windows, n_rows = 10, 122_880
+    for number in range(1, n_windows + 1):
+        warehouse.load(day(number), [])
+    with warehouse.connect() as connection:
+        connection.execute(
+            f"""
+            INSERT INTO {SCHEMA}.events BY NAME
+            SELECT
+                1 + i // 200 AS "UserId",
+                1 + (w * {n_rows} + i) // 200 AS "SessionId",
+                TIMESTAMP '{day(1)}' + to_days(w) + to_milliseconds(i) AS "EventStart",
+                'click' AS "EventType",
+                (w * {n_rows} + i)::VARCHAR AS _event_id,
+                TIMESTAMP '{day(1)}' + to_days(w) AS _window_start,
+                TIMESTAMP '{day(2)}' + to_days(w) AS _window_end,
+                TIMESTAMP '{day(2)}' AS _loaded_at,
+                w + 1 AS _load_id
+            FROM range({n_windows}) AS windows (w), range({n_rows}) AS rows (i)
+            ORDER BY w, i
+            """
+        )
+    warehouse.build("--select", "stg_fullstory__events", "sessions")
+    # One session goes on into the new window.
+    after = day(n_windows + 1)
+    warehouse.load(after, [event("new", after, user=1 + 614, session=n_windows * n_rows // 200)])
+    result = warehouse.dbt("compile", "--select", "sessions")
+    sql = result.result[0].node.compiled_code
+    with warehouse.connect() as connection:
+        [(_, plan)] = connection.execute(f"EXPLAIN (ANALYZE, FORMAT json) {sql}").fetchall()
+    scanned = rows_scanned(json.loads(plan), "events")
+    # The row group of the last window and the one with the new row, once to find the sessions, once to read them.
+    assert 0 < scanned <= 4 * n_rows
+
+
+def rows_scanned(node: dict[str, Any], table: str) -> int:
+    """Rows that the scans of a table took up, skipped row groups left out."""
+    name = str(node.get("extra_info", {}).get("Table", ""))
+    own = node["operator_rows_scanned"] if name.endswith(f".{table}") else 0
+    return own + sum(rows_scanned(child, table) for child in node.get("children", []))
