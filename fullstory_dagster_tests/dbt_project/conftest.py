@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from fullstory_dagster_tests.dbt_project.warehouse import TestWarehouse
+from .warehouse import TestWarehouse
 
 
 @pytest.fixture(scope="session")

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from fullstory_dagster_tests.dbt_project.warehouse import MARTS, SCHEMA, Event, TestWarehouse, day, event
+from .warehouse import MARTS, SCHEMA, Event, TestWarehouse, day, event
 
 pytestmark = [
     pytest.mark.slow,

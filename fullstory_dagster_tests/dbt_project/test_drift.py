@@ -9,7 +9,8 @@ import yaml
 
 from fullstory_dagster.fields import EVENT_COLUMNS, Field
 from fullstory_dagster.store.tables import BUILD_COLUMNS, EVENTS, LOAD_COLUMNS
-from fullstory_dagster_tests.dbt_project.warehouse import MARTS, PROJECT
+
+from .warehouse import MARTS, PROJECT
 
 STAGING = PROJECT / "models" / "staging" / "fullstory"
 KEYS = ["session_key", "page_instance_key"]
