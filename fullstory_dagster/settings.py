@@ -508,6 +508,12 @@ def read_settings(environ: Mapping[str, str] | None = None, dotenv: Path | None 
     return Settings(**values)
 
 
+def settings_exist(environ: Mapping[str, str] | None = None, dotenv: Path | None = None) -> bool:
+    """Whether an account is connected at all: there is an API key, right or wrong."""
+    environ = os.environ if environ is None else environ
+    return bool(environ.get("FULLSTORY_API_KEY") or dotenv_values(dotenv or Path(".env")).get("FULLSTORY_API_KEY"))
+
+
 NOT_SETTINGS = frozenset({"FULLSTORY_APP_URL"})
 """Variables with the prefix that we hand to dbt ourselves."""
 

@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass
 from datetime import datetime
 from pathlib import Path
 
-from fullstory_dagster.errors import TransientError
+from fullstory_dagster.errors import TransientError, WindowUnavailableError
 from fullstory_dagster.store.objects import LocalStore, publish_text
 from fullstory_dagster.windows import Window
 
@@ -20,6 +20,7 @@ class FailedAttempt:
         window: the window.
         stage: fetch, parse or append.
         error: the sentence.
+        kind: name of the error's class.
         is_transient: whether another try can help without anybody doing anything.
         count: failures in a row, of whatever stage.
         last_at: when the latest one was, aware UTC.
@@ -28,6 +29,7 @@ class FailedAttempt:
     window: Window
     stage: str
     error: str
+    kind: str
     is_transient: bool
     count: int
     last_at: datetime
@@ -46,7 +48,9 @@ class AttemptLog:
             window=window,
             stage=stage,
             error=str(error),
-            is_transient=isinstance(error, TransientError | OSError),
+            kind=type(error).__name__,
+            # What is not available yet becomes available by itself; a full disk is emptied by somebody.
+            is_transient=isinstance(error, TransientError | WindowUnavailableError | OSError),
             count=before.count + 1 if before else 1,
             last_at=now,
         )

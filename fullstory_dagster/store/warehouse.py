@@ -2,6 +2,7 @@
 
 DuckDB lets one process in when it writes and shuts readers out meanwhile. Every opening of ours, dbt's included, takes
 the file lock beside the database first, so that our own processes queue up; somebody else's connection shows as
+DuckDB's own lock error and is waited for as well.
 """
 
 from __future__ import annotations
@@ -245,6 +246,19 @@ class Warehouse:
                 f"SELECT model, max(load_id) FROM {table(self.schema, '_builds')} GROUP BY model"
             ).fetchall()
             return dict(rows)
+
+    def query(self, sql: str, parameters: dict[str, Any] | None = None) -> list[dict[str, Any]]:
+        """Rows of a short read-only query, by column name; none while there is no warehouse.
+
+        Raises:
+            WarehouseLockedError: as for :meth:`reading`.
+        """
+        with self.reading() as connection:
+            if connection is None:
+                return []
+            result = connection.execute(sql, parameters or {})
+            names = [column[0] for column in result.description or ()]
+            return [dict(zip(names, row, strict=True)) for row in result.fetchall()]
 
     def _loads(self, connection: DuckDBPyConnection, clause: str, parameters: list[Any]) -> list[Load]:
         names = [name for name in LOAD_COLUMNS if name not in ("bundle_sha256",)]

@@ -1,0 +1,289 @@
+"""The commands a person types. Thin: settings in, one function of the package, words out.
+
+Exit codes: 0 done, 1 failed, 2 wrong use. Errors are one sentence on stderr. Dagster and dbt are imported only by the
+commands that need them, so that ``--help`` answers at once.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import subprocess
+import sys
+from contextlib import ExitStack, nullcontext
+from datetime import datetime, timedelta, timezone
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from rich.console import Console
+
+from fullstory_dagster import __version__
+from fullstory_dagster.errors import FullStoryError, SettingsError, UsageError
+
+if TYPE_CHECKING:
+    from fullstory_dagster.ingest.ingestion import Ingestion
+    from fullstory_dagster.ingest.sync import SyncSummary
+
+app = typer.Typer(
+    name="fullstory-dagster",
+    help="FullStory's behavioural events in your own DuckDB, exactly once, with dbt analytics on top.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+out = Console(highlight=False)
+err = Console(stderr=True, highlight=False)
+
+From = Annotated[str | None, typer.Option("--from", metavar="DATE", help="First instant, date or RFC 3339, UTC.")]
+To = Annotated[str | None, typer.Option("--to", metavar="DATE", help="Last instant, excluded; by default now.")]
+Jobs = Annotated[int | None, typer.Option(min=1, max=64, help="Windows fetched and parsed at a time.")]
+NoDbt = Annotated[bool, typer.Option("--no-dbt", help="Load only; the next build picks the windows up.")]
+AsJson = Annotated[bool, typer.Option("--json", help="One JSON object instead of words.")]
+
+
+def _print_version(is_wanted: bool) -> None:
+    if is_wanted:
+        out.print(__version__)
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version and exit.")
+    ] = False,
+) -> None:
+    """Settings come from the environment or `.env`; options only say what to do."""
+
+
+@app.command()
+def init() -> None:
+    """Connect an account: take the API key, check it against FullStory, write `.env` with the start date fixed."""
+    from fullstory_dagster.dotenv_file import write_dotenv
+    from fullstory_dagster.ingest.ingestion import open_ingestion
+    from fullstory_dagster.settings import read_settings
+
+    midnight = datetime.now(timezone.utc).replace(hour=0, minute=0, second=0, microsecond=0)
+    try:
+        settings = read_settings()
+    except SettingsError as error:
+        if error.setting != "FULLSTORY_START_DATE" or "is not set" not in str(error):
+            raise
+        settings = read_settings(start=midnight - timedelta(days=365))
+    if settings.api_key is None:
+        if not sys.stdin.isatty():
+            raise UsageError("There is no terminal to ask for the key on; set FULLSTORY_API_KEY and run init again.")
+        key = typer.prompt("FullStory API key (Settings > Integrations & API Keys)", hide_input=True).strip()
+        settings = read_settings(start=settings.start, environ=os.environ | {"FULLSTORY_API_KEY": key})
+    with open_ingestion(settings).client() as client:
+        client.check_key(settings.export_api)
+    path = Path(".env")
+    added = write_dotenv(path, settings)
+    out.print(f"The key works. {path} {'now holds ' + ', '.join(added) if added else 'needed nothing new'}.")
+    out.print(f"Windows of {settings.bundle_hours} h from {settings.start:%Y-%m-%d} on: run 'fullstory-dagster sync'.")
+
+
+@app.command()
+def sync(from_: From = None, to: To = None, jobs: Jobs = None, no_dbt: NoDbt = False, as_json: AsJson = False) -> None:
+    """Load every available window that is not loaded yet, then build the dbt models once."""
+    from fullstory_dagster.ingest.sync import sync as sync_windows
+
+    ingestion = _ingestion()
+    with _progress(as_json, "Loading") as progress:
+        summary = sync_windows(ingestion, start=_instant(from_), end=_instant(to), jobs=jobs, progress=progress)
+    _finish(ingestion, summary, no_dbt, as_json)
+
+
+@app.command()
+def reset(
+    from_: From = None,
+    to: To = None,
+    yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
+    jobs: Jobs = None,
+    no_dbt: NoDbt = False,
+    as_json: AsJson = False,
+) -> None:
+    """Load windows again, from the kept bundles or FullStory; each replaces its rows when the new ones are there."""
+    from fullstory_dagster.ingest.sync import reset as reset_windows
+
+    ingestion = _ingestion()
+    start, end = _instant(from_), _instant(to)
+    if not yes:
+        if not sys.stdin.isatty():
+            raise UsageError("There is no terminal to ask on; add --yes to load the range again.")
+        begins = start or ingestion.settings.start
+        typer.confirm(f"Load every window from {begins:%Y-%m-%d %H:%M} UTC on again?", abort=True)
+    with _progress(as_json, "Loading again") as progress:
+        summary = reset_windows(ingestion, start=start, end=end, jobs=jobs, progress=progress)
+    _finish(ingestion, summary, no_dbt, as_json)
+
+
+@app.command()
+def status(as_json: AsJson = False) -> None:
+    """Say which windows are loaded, missing, partial, unsettled or failed, and what is in the warehouse."""
+    from fullstory_dagster.console import print_status, status_object
+    from fullstory_dagster.ingest.status import read_status
+
+    current = read_status(_ingestion())
+    if as_json:
+        out.print_json(json.dumps(status_object(current)))
+    else:
+        print_status(out, current)
+
+
+@app.command()
+def demo(
+    days: Annotated[int | None, typer.Option(min=1, max=365, help="Daily windows to load.  [default: 7]")] = None,
+    seed: Annotated[int | None, typer.Option(min=0, help="Which made-up site.  [default: 1]")] = None,
+) -> None:
+    """Try everything without an account: simulator, sync, dbt, a session's timeline and page durations."""
+    from fullstory_dagster.console import print_rows
+    from fullstory_dagster.demo import demo_account, example_session, longest_pages
+    from fullstory_dagster.ingest.ingestion import open_ingestion
+    from fullstory_dagster.ingest.sync import sync as sync_windows
+
+    account = demo_account(days=days, seed=seed)
+    out.print(f"A made-up shop (seed {account.seed}) from {account.start:%Y-%m-%d} on, in {account.home}")
+    with account.simulator() as simulator:
+        ingestion = open_ingestion(account.settings(simulator.url))
+        with _progress(False, "Loading") as progress:
+            summary = sync_windows(ingestion, progress=progress)
+        _finish(ingestion, summary, no_dbt=False, as_json=False)
+    out.print()
+    print_rows(out, "What one visitor did (session_timeline)", example_session(ingestion.warehouse))
+    out.print()
+    print_rows(out, "Where people spend their time (page_durations)", longest_pages(ingestion.warehouse))
+    out.print()
+    out.print("Open next:")
+    out.print("  fullstory-dagster dev       Dagster's UI on http://127.0.0.1:3000, on this data")
+    out.print(f"  {ingestion.snapshot.path}  the same tables, for any DuckDB client", soft_wrap=True)
+
+
+@app.command()
+def dev(
+    port: Annotated[int, typer.Option(min=1, max=65535, help="Port of the UI, on this machine only.")] = 3000,
+) -> None:
+    """Run Dagster's UI and daemon, with its home and pools in place; without an API key on the demo's data."""
+    from fullstory_dagster.defs.dbt.project import DbtProject
+    from fullstory_dagster.defs.home import PROJECT_ROOT, prepare_home
+    from fullstory_dagster.demo import demo_account
+    from fullstory_dagster.settings import read_settings, settings_exist
+
+    with ExitStack() as stack:
+        environment = dict(os.environ)
+        if settings_exist():
+            settings = read_settings()
+        else:
+            account = demo_account()
+            simulator = stack.enter_context(account.simulator())
+            settings = account.settings(simulator.url)
+            environment |= account.environment(simulator.url)
+            out.print(f"No FULLSTORY_API_KEY: running on the demo in {account.home}, with its simulator.")
+        environment["DAGSTER_HOME"] = str(prepare_home(settings))
+        DbtProject(settings).manifest()
+        command = [sys.executable, "-m", "dagster", "dev", "-w", str(PROJECT_ROOT / "workspace.yaml")]
+        process = subprocess.Popen([*command, "-h", "127.0.0.1", "-p", str(port)], env=environment)  # noqa: S603
+        raise typer.Exit(_wait(process))
+
+
+@app.command(context_settings={"ignore_unknown_options": True, "help_option_names": []})
+def simulate(arguments: Annotated[list[str] | None, typer.Argument(metavar="[OPTIONS]")] = None) -> None:
+    """Run the FullStory simulator in the foreground and print its URL; see `simulate --help`."""
+    from fullstory_dagster.simulator.__main__ import main as run_simulator
+
+    raise typer.Exit(run_simulator(arguments or []))
+
+
+def main() -> None:
+    """Entry point: runs a command and turns what went wrong into a sentence and an exit code."""
+    try:
+        app()
+    except (SettingsError, UsageError) as error:
+        _fail(error, 2)
+    except (FullStoryError, OSError) as error:
+        _fail(error, 1)
+    except KeyboardInterrupt:
+        _fail("Interrupted; the windows that were loaded are loaded.", 130)
+
+
+def _fail(problem: object, code: int) -> None:
+    err.print(f"fullstory-dagster: {problem}", style="red", markup=False, soft_wrap=True)
+    sys.exit(code)
+
+
+def _ingestion() -> Ingestion:
+    from fullstory_dagster.ingest.ingestion import open_ingestion
+    from fullstory_dagster.settings import read_settings
+
+    return open_ingestion(read_settings())
+
+
+def _instant(text: str | None) -> datetime | None:
+    if text is None:
+        return None
+    try:
+        if re.fullmatch(r"\d{4}-\d{2}-\d{2}", text):
+            return datetime.strptime(text, "%Y-%m-%d").replace(tzinfo=timezone.utc)
+        instant = datetime.fromisoformat(re.sub(r"[Zz]$", "+00:00", text))
+    except ValueError:
+        allowed = "a date such as 2026-06-01 or a time such as 2026-06-01T12:00:00Z"
+        raise UsageError(f"{text!r} is not {allowed}.") from None
+    return instant.replace(tzinfo=timezone.utc) if instant.tzinfo is None else instant.astimezone(timezone.utc)
+
+
+def _progress(as_json: bool, what: str) -> Any:
+    from fullstory_dagster.console import window_progress
+
+    return nullcontext() if as_json else window_progress(out, what)
+
+
+def _finish(ingestion: Ingestion, summary: SyncSummary, no_dbt: bool, as_json: bool) -> None:
+    """Build dbt once, tell Dagster, print what was done, and exit with 1 if anything failed."""
+    from fullstory_dagster.console import print_summary, summary_object
+
+    built = None if no_dbt else _build_models(ingestion)
+    _tell_dagster(ingestion)
+    if as_json:
+        dbt = {"models": built.n_models, "tests": built.n_tests, "failures": built.failures} if built else None
+        out.print_json(json.dumps(summary_object(summary, dbt)))
+    else:
+        print_summary(out, summary, str(built) if built else None)
+    if summary.failed or (built and built.failures):
+        raise typer.Exit(1)
+
+
+def _build_models(ingestion: Ingestion) -> Any:
+    from fullstory_dagster.ingest.status import read_status
+
+    if not read_status(ingestion).is_build_due:
+        return None
+    from fullstory_dagster.defs.dbt.project import DbtProject
+
+    with out.status("Building the dbt models …") if out.is_terminal else nullcontext():
+        built = DbtProject(ingestion.settings).build(ingestion.warehouse)
+        ingestion.publish_snapshot_if_due()
+    return built
+
+
+def _tell_dagster(ingestion: Ingestion) -> None:
+    """What was loaded here shows in Dagster's UI at once if there is a Dagster home; else its sensor tells it later."""
+    if (ingestion.settings.dagster_home / "dagster.yaml").exists():
+        from fullstory_dagster.defs.history import report_loads_to_home
+
+        report_loads_to_home(ingestion)
+
+
+def _wait(process: subprocess.Popen[bytes]) -> int:
+    # Ctrl-C reaches the child as well; it is given the time to stop its own children.
+    while True:
+        try:
+            return process.wait()
+        except KeyboardInterrupt:
+            continue
+
+
+if __name__ == "__main__":
+    main()

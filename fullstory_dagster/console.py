@@ -1,0 +1,180 @@
+"""How results look: tables and bars on a terminal, plain lines elsewhere, one JSON object where a program asks."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from datetime import datetime
+from typing import Any
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.table import Table
+from rich.text import Text
+
+from fullstory_dagster.ingest.status import Status
+from fullstory_dagster.ingest.sync import Outcome, SyncSummary
+from fullstory_dagster.ingest.sync import Progress as Report
+from fullstory_dagster.store.warehouse import Load
+from fullstory_dagster.windows import Window
+
+_NAMED = 10
+"""Windows named one by one in a list for people; the rest is counted."""
+
+_STATE_STYLES = {"loaded": "green", "missing": "yellow", "partial": "yellow", "unsettled": "cyan", "failed": "red"}
+
+
+@contextmanager
+def window_progress(console: Console, what: str) -> Iterator[Report]:
+    """A callback for ``sync``: a bar on a terminal, a line a window elsewhere."""
+    if not console.is_terminal:
+        yield lambda outcome, done, total: console.print(f"[{done}/{total}] {_line(outcome)}", soft_wrap=True)
+        return
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+    with Progress(*columns, console=console, transient=True) as bar:
+        task = bar.add_task(what, total=None)
+
+        def report(outcome: Outcome[Load], done: int, total: int) -> None:
+            bar.update(task, completed=done, total=total, description=f"{what} {outcome.window}")
+            if outcome.error and not outcome.is_unavailable:
+                bar.console.print(Text(_line(outcome), style="red"))
+
+        yield report
+
+
+def _line(outcome: Outcome[Load]) -> str:
+    if outcome.result:
+        load = outcome.result
+        rejected = f", {load.rows_rejected} rejected" if load.rows_rejected else ""
+        return f"{outcome.window}: {load.rows_kept:,} rows{rejected}"
+    return f"{outcome.window}: {'skipped' if outcome.is_unavailable else 'FAILED'}: {outcome.error}"
+
+
+def print_summary(console: Console, summary: SyncSummary, dbt: str | None) -> None:
+    """What a sync did, in a few lines."""
+    console.print(
+        f"[bold]{len(summary.loaded)}[/] windows loaded, [bold]{summary.n_rows:,}[/] rows, "
+        f"{len(summary.skipped)} skipped, {len(summary.failed)} failed, {summary.seconds:.1f} s."
+    )
+    reasons: dict[str, list[Window]] = {}
+    for window, reason in summary.skipped.items():
+        reasons.setdefault(reason, []).append(window)
+    for reason, windows in reasons.items():
+        console.print(f"  skipped {_named(windows)}: {reason}", soft_wrap=True)
+    for window, reason in summary.failed.items():
+        console.print(Text(f"  failed {window}: {reason}", style="red"), soft_wrap=True)
+    if dbt:
+        console.print(dbt, soft_wrap=True)
+
+
+def summary_object(summary: SyncSummary, dbt: dict[str, Any] | None) -> dict[str, Any]:
+    """The same for a program. Times are RFC 3339, UTC."""
+    return {
+        "loaded": [
+            {"window": _range(load.window), "rows": load.rows_kept, "rejected": load.rows_rejected}
+            for load in summary.loaded
+        ],
+        "skipped": [{"window": _range(window), "reason": why} for window, why in summary.skipped.items()],
+        "failed": [{"window": _range(window), "reason": why} for window, why in summary.failed.items()],
+        "rows": summary.n_rows,
+        "seconds": round(summary.seconds, 3),
+        "dbt": dbt,
+    }
+
+
+def print_status(console: Console, status: Status) -> None:
+    """Windows by state, what each state means, and what needs somebody."""
+    table = Table("windows", "state", "which", box=None, pad_edge=False)
+    for state, n_windows in status.count().items():
+        if n_windows:
+            which = [entry.window for entry in status.windows if entry.state == state]
+            table.add_row(str(n_windows), Text(state, style=_STATE_STYLES.get(state, "")), _named(which))
+    console.print(table)
+    for entry in [entry for entry in status.windows if entry.attempt][:_NAMED]:
+        assert entry.attempt is not None  # noqa: S101 (filtered above)
+        tried = f"{entry.attempt.count} tries, the last at {entry.attempt.last_at:%Y-%m-%d %H:%M} UTC"
+        console.print(Text(f"{entry.window}: {entry.attempt.error} ({tried})", style="red"), soft_wrap=True)
+    loads = status.loads
+    if not loads:
+        console.print("Nothing is loaded yet: run 'fullstory-dagster sync'.")
+        return
+    n_bytes = sum(load.bundle_bytes for load in loads)
+    last = max(loads, key=lambda load: load.load_id)
+    console.print(
+        f"{sum(load.rows_kept for load in loads):,} rows from {_size(n_bytes)} of bundles, "
+        f"{sum(load.rows_rejected for load in loads):,} rejected; last load {last.loaded_at:%Y-%m-%d %H:%M} UTC."
+    )
+    if status.n_pending_loads:
+        console.print(f"dbt still owes {status.n_pending_loads} loads: the next sync or build picks them up.")
+    if status.snapshot_made_at:
+        console.print(f"Read snapshot of {status.snapshot_made_at:%Y-%m-%d %H:%M} UTC.")
+    for name, windows in status.other_settings.items():
+        console.print(f"Loaded under another {name}: {_named(windows)}.", soft_wrap=True)
+
+
+def status_object(status: Status) -> dict[str, Any]:
+    """The same for a program. Times are RFC 3339, UTC."""
+    loads = status.loads
+    return {
+        "counts": status.count(),
+        "windows": [
+            {
+                "window": _range(entry.window),
+                "state": entry.state,
+                "rows": entry.load.rows_kept if entry.load else None,
+                "bytes": entry.load.bundle_bytes if entry.load else None,
+                "error": entry.attempt.error if entry.attempt else None,
+                "attempts": entry.attempt.count if entry.attempt else 0,
+            }
+            for entry in status.windows
+        ],
+        "rows": sum(load.rows_kept for load in loads),
+        "bytes": sum(load.bundle_bytes for load in loads),
+        "last_load_at": _instant(max((load.loaded_at for load in loads), default=None)),
+        "pending_loads": status.n_pending_loads,
+        "snapshot_made_at": _instant(status.snapshot_made_at),
+        "loaded_under_other_settings": {
+            name: [_range(window) for window in windows] for name, windows in status.other_settings.items()
+        },
+    }
+
+
+def print_rows(console: Console, title: str, rows: Sequence[dict[str, Any]]) -> None:
+    """A small result as a table; cells as DuckDB gave them."""
+    table = Table(title=title, title_justify="left", title_style="bold", box=None, pad_edge=False)
+    for name in rows[0] if rows else ():
+        is_number = all(isinstance(row[name], int | float) for row in rows)
+        table.add_column(name, justify="right" if is_number else "left", overflow="fold")
+    for row in rows:
+        table.add_row(*("" if cell is None else str(cell) for cell in row.values()))
+    console.print(table)
+
+
+def _named(windows: Sequence[Window]) -> str:
+    """Windows as ranges of neighbours: what a person wants to read of three hundred days."""
+    ranges: list[tuple[Window, Window]] = []
+    for window in sorted(windows):
+        if ranges and ranges[-1][1].end == window.start:
+            ranges[-1] = (ranges[-1][0], window)
+        else:
+            ranges.append((window, window))
+    names = [str(Window(first.start, last.end)) for first, last in ranges]
+    more = f" and {len(names) - _NAMED} more ranges" if len(names) > _NAMED else ""
+    return ", ".join(names[:_NAMED]) + more
+
+
+def _range(window: Window) -> dict[str, str | None]:
+    return {"start": _instant(window.start), "end": _instant(window.end)}
+
+
+def _instant(instant: datetime | None) -> str | None:
+    return None if instant is None else instant.replace(tzinfo=None).isoformat(timespec="seconds") + "Z"
+
+
+def _size(n_bytes: int) -> str:
+    size = float(n_bytes)
+    for unit in ("B", "kB", "MB", "GB"):
+        if size < 1000:
+            return f"{size:.0f} {unit}" if unit == "B" else f"{size:.1f} {unit}"
+        size /= 1000
+    return f"{size:.1f} TB"

@@ -1,0 +1,202 @@
+"""The dbt project on disk, its manifest, and dbt itself, run inside this process.
+
+A dbt process of its own costs several times what its models cost, and so does a manifest rebuilt in every run worker.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from dagster import AssetKey
+from filelock import FileLock
+
+from fullstory_dagster.defs.names import asset_key
+from fullstory_dagster.errors import FullStoryError
+from fullstory_dagster.settings import Settings
+from fullstory_dagster.store.warehouse import Warehouse
+
+PROJECT_DIR = Path(__file__).resolve().parents[3] / "dbt_project"
+
+Event = dict[str, Any]
+
+
+class DbtBuildError(FullStoryError):
+    """dbt could not parse the project, or a model or a test failed; the loaded events are not touched by that."""
+
+
+@dataclass(frozen=True)
+class DbtBuild:
+    """What a build did.
+
+    Attributes:
+        n_models: models built.
+        n_tests: tests that passed or warned.
+        failures: one sentence for every model or test that failed.
+        seconds: as dbt counts them.
+        events: dbt's structured log events about nodes, in order.
+    """
+
+    n_models: int
+    n_tests: int
+    failures: list[str]
+    seconds: float
+    events: list[Event] = field(repr=False, default_factory=list)
+
+    def __str__(self) -> str:
+        """``dbt: 4 models built, 46 tests passed, 3.1 s.``, or what failed."""
+        done = f"dbt: {self.n_models} models built, {self.n_tests} tests passed, {self.seconds:.1f} s"
+        return f"{done}; {len(self.failures)} failed: {'; '.join(self.failures)}" if self.failures else f"{done}."
+
+
+class DbtProject:
+    """The project, as one account uses it.
+
+    Attributes:
+        settings: where the warehouse is; dbt's profile reads it from the environment.
+        target: dbt's target folder, the account's own.
+    """
+
+    def __init__(self, settings: Settings) -> None:
+        self.settings = settings
+        self.target = settings.data_dir / "dbt"
+
+    @property
+    def manifest_path(self) -> Path:
+        """Where dbt puts its manifest."""
+        return self.target / "manifest.json"
+
+    def manifest(self) -> dict[str, Any]:
+        """The manifest, made anew only if a file of the project is newer."""
+        self.target.mkdir(parents=True, exist_ok=True)
+        with FileLock(self.target / ".manifest.lock"):
+            if not self._is_manifest_fresh():
+                self._invoke(["parse"])
+            manifest: dict[str, Any] = json.loads(self.manifest_path.read_text())
+        return manifest
+
+    def asset_keys(self) -> list[AssetKey]:
+        """Asset keys of all models."""
+        nodes = self.manifest()["nodes"].values()
+        names = sorted(node["name"] for node in nodes if node["resource_type"] == "model")
+        return [asset_key(self.settings.schema, name) for name in names]
+
+    def build(
+        self,
+        warehouse: Warehouse,
+        *,
+        select: Sequence[str] = (),
+        full_refresh: bool = False,
+        on_event: Callable[[Event], None] | None = None,
+    ) -> DbtBuild:
+        """Build models and run their tests, with the warehouse's lock held.
+
+        Args:
+            warehouse: locked meanwhile.
+            select: dbt selectors; none builds everything.
+            full_refresh: build incremental models anew, from all events.
+            on_event: called for every structured log event about a node.
+
+        Raises:
+            DbtBuildError: dbt could not even begin.
+            WarehouseLockedError: somebody else held the warehouse for too long.
+        """
+        # Unit tests speak of the SQL, not of the data: they belong to `make dbt`.
+        arguments = ["build", "--exclude-resource-type", "unit_test"]
+        if select:
+            arguments += ["--indirect-selection", "cautious", "--select", *select]
+        if full_refresh:
+            arguments.append("--full-refresh")
+        with warehouse.locked():
+            return self._invoke(arguments, on_event)
+
+    def _invoke(self, arguments: Sequence[str], on_event: Callable[[Event], None] | None = None) -> DbtBuild:
+        from dbt.cli.main import dbtRunner
+        from google.protobuf.json_format import MessageToDict  # type: ignore[import-untyped]
+
+        events: list[Event] = []
+
+        def keep(message: Any) -> None:
+            if message.info.name in ("LogModelResult", "LogTestResult", "LogSeedResult", "LogSnapshotResult"):
+                event = MessageToDict(message, preserving_proto_field_name=True)
+                events.append(event)
+                if on_event:
+                    on_event(event)
+
+        folders = {"project": PROJECT_DIR, "profiles": PROJECT_DIR, "target": self.target}
+        flags = [f"--{name}-{'path' if name == 'target' else 'dir'}={path}" for name, path in folders.items()]
+        with _environment(self.environment()):
+            try:
+                outcome = dbtRunner(callbacks=[keep]).invoke(
+                    ["--log-level=none", f"--log-path={self.target / 'logs'}", "--no-use-colors", *arguments, *flags]
+                )
+            finally:
+                _close_connections()
+        if outcome.exception is not None:
+            raise DbtBuildError(f"dbt {arguments[0]} did not begin: {_one_line(str(outcome.exception))}")
+        return _summary(outcome.result, events)
+
+    def environment(self) -> dict[str, str]:
+        """What the profile and the models read from the environment."""
+        settings = self.settings
+        return {
+            "FULLSTORY_WAREHOUSE": str(settings.warehouse),
+            "FULLSTORY_SCHEMA": settings.schema,
+            "FULLSTORY_ORG_ID": settings.org_id or "",
+            "FULLSTORY_APP_URL": settings.app_url,
+            "FULLSTORY_DUCKDB_MEMORY_LIMIT": settings.duckdb_memory_limit,
+            "FULLSTORY_DUCKDB_THREADS": str(settings.duckdb_threads or os.cpu_count() or 1),
+            "DO_NOT_TRACK": "1",
+        }
+
+    def _is_manifest_fresh(self) -> bool:
+        if not self.manifest_path.exists():
+            return False
+        made_at = self.manifest_path.stat().st_mtime
+        sources = (path for path in PROJECT_DIR.rglob("*") if path.suffix in (".sql", ".yml", ".csv", ".md"))
+        ours = (path for path in sources if not {"target", "logs"} & set(path.relative_to(PROJECT_DIR).parts))
+        return all(path.stat().st_mtime <= made_at for path in ours)
+
+
+def _summary(result: Any, events: list[Event]) -> DbtBuild:
+    results = list(getattr(result, "results", ()))
+    failures = []
+    n_models = n_tests = 0
+    for node_result in results:
+        kind, status = node_result.node.resource_type.value, node_result.status.value
+        if status in ("error", "fail", "runtime error", "partial success"):
+            failures.append(f"{kind} {node_result.node.name}: {_one_line(node_result.message or status)}")
+        elif status in ("success", "pass", "warn"):
+            n_models += kind == "model"
+            n_tests += kind == "test"
+    return DbtBuild(n_models, n_tests, failures, float(getattr(result, "elapsed_time", 0.0)), events)
+
+
+def _one_line(message: str) -> str:
+    return " ".join(message.split())
+
+
+def _close_connections() -> None:
+    # dbt keeps the file open, and locked, for the life of the process.
+    from dbt.adapters.duckdb.connections import DuckDBConnectionManager
+
+    DuckDBConnectionManager.close_all_connections()  # type: ignore[no-untyped-call]
+
+
+@contextmanager
+def _environment(values: dict[str, str]) -> Iterator[None]:
+    before = {name: os.environ.get(name) for name in values}
+    os.environ.update(values)
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            if value is None:
+                del os.environ[name]
+            else:
+                os.environ[name] = value

@@ -1,0 +1,37 @@
+"""dbt's nodes as Dagster's assets: keys, groups, descriptions, automation."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import dagster as dg
+from dagster_dbt import DagsterDbtTranslator, DagsterDbtTranslatorSettings
+
+from fullstory_dagster.defs.automation import follow_events
+from fullstory_dagster.defs.names import EVENTS, GROUP_MARTS, GROUP_STAGING, asset_key
+
+
+class ModelTranslator(DagsterDbtTranslator):
+    """Models are ``[schema, model]``; every source is the events asset, of which the load log is a part."""
+
+    def __init__(self, schema: str) -> None:
+        super().__init__(DagsterDbtTranslatorSettings(enable_duplicate_source_asset_keys=True))
+        self._schema = schema
+
+    def get_asset_key(self, dbt_resource_props: Mapping[str, Any]) -> dg.AssetKey:
+        """See the class."""
+        is_source = dbt_resource_props["resource_type"] == "source"
+        return asset_key(self._schema, EVENTS if is_source else dbt_resource_props["name"])
+
+    def get_group_name(self, dbt_resource_props: Mapping[str, Any]) -> str:
+        """The layer."""
+        return GROUP_MARTS if "marts" in dbt_resource_props.get("fqn", ()) else GROUP_STAGING
+
+    def get_description(self, dbt_resource_props: Mapping[str, Any]) -> str:
+        """The description alone; the SQL is a click away in the code and would be shown as raw Jinja."""
+        return str(dbt_resource_props.get("description", ""))
+
+    def get_automation_condition(self, dbt_resource_props: Mapping[str, Any]) -> dg.AutomationCondition[Any]:
+        """Models follow what they are made from."""
+        return follow_events()

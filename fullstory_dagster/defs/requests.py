@@ -1,0 +1,124 @@
+"""Which runs to ask for now: what the sensor and the schedule have in common."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from dataclasses import dataclass
+
+import dagster as dg
+
+from fullstory_dagster.defs.names import EVENTS, LOAD_JOB, PARSED_EVENTS, RAW_BUNDLES, asset_key
+from fullstory_dagster.defs.partitions import key_range_tags
+from fullstory_dagster.ingest.ingestion import Ingestion
+from fullstory_dagster.ingest.status import WindowStatus, read_status
+from fullstory_dagster.windows import Window, WindowGrid, split_ranges
+
+WINDOWS_A_RUN = 30
+RUNS_A_TICK = 4
+REQUESTED_TAG = "fullstory/requested"
+
+_IN_PROGRESS = [
+    dg.DagsterRunStatus.NOT_STARTED,
+    dg.DagsterRunStatus.QUEUED,
+    dg.DagsterRunStatus.STARTING,
+    dg.DagsterRunStatus.STARTED,
+    dg.DagsterRunStatus.CANCELING,
+]
+
+_ASSET_OF_STAGE = {"fetch": RAW_BUNDLES, "parse": PARSED_EVENTS, "append": EVENTS}
+
+
+@dataclass(frozen=True)
+class Requests:
+    """What to run, and the reason in one sentence.
+
+    Attributes:
+        runs: a run request for each range.
+        reason: for the tick's page.
+    """
+
+    runs: list[dg.RunRequest]
+    reason: str
+
+
+def choose_runs(ingestion: Ingestion, instance: dg.DagsterInstance) -> Requests:
+    """Ask for every available window that was never loaded, or is not settled, oldest first, in bounded ranges.
+
+    A window that is under way is left alone; one that failed is tried again hourly and a bounded number of times if
+    trying can help, and otherwise left to a person. The stage that failed is the one that is asked for.
+    """
+    now = ingestion.clock.now()
+    grid = ingestion.settings.grid
+    windows = read_status(ingestion).windows
+    under_way = _under_way(instance, grid)
+    wanted = [status for status in windows if status.is_wanted(now) and status.window not in under_way]
+    unavailable = _unavailable(ingestion, [status.window for status in wanted])
+    wanted = [status for status in wanted if status.window not in unavailable]
+
+    by_stage: dict[str, list[Window]] = defaultdict(list)
+    for status in wanted:
+        by_stage[_stage_to_run(ingestion, status)].append(status.window)
+    ranges = sorted(
+        (windows_in_range, stage)
+        for stage, of_stage in by_stage.items()
+        for windows_in_range in split_ranges(of_stage, WINDOWS_A_RUN)
+    )
+    runs = [
+        _run_request(ingestion, stage, [grid.key(window) for window in windows_in_range])
+        for windows_in_range, stage in ranges[:RUNS_A_TICK]
+    ]
+    return Requests(runs, _reason(windows, wanted, len(under_way), unavailable, runs))
+
+
+def _stage_to_run(ingestion: Ingestion, status: WindowStatus) -> str:
+    if status.attempt is None or status.attempt.stage == "fetch" or not ingestion.bundles.get(status.window):
+        return "fetch"
+    return status.attempt.stage
+
+
+def _run_request(ingestion: Ingestion, stage: str, keys: list[str]) -> dg.RunRequest:
+    selection = [asset_key(ingestion.settings.schema, _ASSET_OF_STAGE[stage])]
+    tags = {REQUESTED_TAG: f"{keys[0]}...{keys[-1]}"}
+    if len(keys) == 1:
+        return dg.RunRequest(job_name=LOAD_JOB, partition_key=keys[0], asset_selection=selection, tags=tags)
+    return dg.RunRequest(job_name=LOAD_JOB, asset_selection=selection, tags=tags | key_range_tags(keys))
+
+
+def _under_way(instance: dg.DagsterInstance, grid: WindowGrid) -> set[Window]:
+    windows: set[Window] = set()
+    for run in instance.get_runs(dg.RunsFilter(job_name=LOAD_JOB, statuses=_IN_PROGRESS)):
+        first, _, last = run.tags.get(REQUESTED_TAG, "").partition("...")
+        if first:
+            windows.update(grid.between(grid.window_of_key(first).start, grid.window_of_key(last).end))
+    return windows
+
+
+def _unavailable(ingestion: Ingestion, windows: list[Window]) -> dict[Window, str]:
+    """Windows that the older API's list does not cover; the clock alone decides for segment exports."""
+    if not windows or ingestion.settings.export_api != "bundle":
+        return {}
+    with ingestion.client() as client:
+        return ingestion.note_uncovered(windows, client)
+
+
+def _reason(
+    windows: list[WindowStatus],
+    wanted: list[WindowStatus],
+    n_under_way: int,
+    unavailable: dict[Window, str],
+    runs: list[dg.RunRequest],
+) -> str:
+    parts = []
+    if runs:
+        parts.append(f"Asked for {len(runs)} of the ranges that {len(wanted)} windows make")
+    else:
+        n_loaded = sum(status.load is not None for status in windows)
+        parts.append(f"Nothing to ask for: of {len(windows)} windows {n_loaded} are loaded")
+    if n_under_way:
+        parts.append(f"{n_under_way} are under way")
+    if unavailable:
+        parts.append(f"{len(unavailable)} are not available yet, e.g. {next(iter(unavailable.values()))}")
+    failed = [status for status in windows if status.state == "failed"]
+    if failed and failed[0].attempt:
+        parts.append(f"{len(failed)} failed, e.g. {failed[0].window}: {failed[0].attempt.error}")
+    return "; ".join(parts).rstrip(".") + "."

@@ -1,0 +1,46 @@
+"""The schedule: the sensor's question at fixed times, for accounts that want to be loaded at theirs."""
+
+import dagster as dg
+
+from fullstory_dagster.defs.names import LOAD_JOB
+from fullstory_dagster.defs.requests import choose_runs
+from fullstory_dagster.defs.resources import FullStoryAccount
+from fullstory_dagster.errors import FullStoryError
+from fullstory_dagster.settings import ANCHORED_SCHEDULE, Settings
+
+DEFAULT_CRON = "30 0 * * *"
+
+
+def cron_of(schedule: str) -> str:
+    """The cron line of a schedule, anchored ones (``every 6h at 03:15``) unfolded into their hours of the day."""
+    anchored = ANCHORED_SCHEDULE.fullmatch(schedule)
+    if not anchored:
+        return schedule
+    every, hour, minute = (int(anchored[name]) for name in ("hours", "hour", "minute"))
+    hours = sorted((hour + step) % 24 for step in range(0, 24, every))
+    return f"{minute} {','.join(map(str, hours))} * * *"
+
+
+def build_schedule(settings: Settings) -> dg.ScheduleDefinition:
+    """Ask for missing windows at the account's times; running by default once a time is set."""
+    is_set = settings.schedule is not None
+
+    @dg.schedule(
+        name="load_windows_on_schedule",
+        job_name=LOAD_JOB,
+        cron_schedule=cron_of(settings.schedule or DEFAULT_CRON),
+        execution_timezone=settings.schedule_timezone,
+        default_status=dg.DefaultScheduleStatus.RUNNING if is_set else dg.DefaultScheduleStatus.STOPPED,
+        description="Asks at fixed times for every window that is available and not loaded, or not settled. "
+        "FULLSTORY_SCHEDULE sets the times and starts it.",
+    )
+    def load_windows_on_schedule(
+        context: dg.ScheduleEvaluationContext, account: FullStoryAccount
+    ) -> dg.SkipReason | list[dg.RunRequest]:
+        try:
+            requests = choose_runs(account.ingestion(), context.instance)
+        except FullStoryError as error:
+            return dg.SkipReason(str(error))
+        return requests.runs or dg.SkipReason(requests.reason)
+
+    return load_windows_on_schedule

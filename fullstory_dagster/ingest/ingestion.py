@@ -1,0 +1,298 @@
+"""One window on its way from FullStory to the warehouse: fetch, parse, append. The cli and the assets start here."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from datetime import datetime, timedelta, timezone
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+
+from fullstory_dagster.api import (
+    FetchedBundle,
+    FullStoryClient,
+    Limit,
+    ListedBundle,
+    RateLimiter,
+    SystemClock,
+    base_url_of_key,
+    cover_window,
+)
+from fullstory_dagster.api.clock import Clock
+from fullstory_dagster.api.rate_limit import DEFAULT_LIMITS
+from fullstory_dagster.errors import WindowNotOfferedError, WindowUnavailableError
+from fullstory_dagster.parse.bundle import BATCH_SCHEMA, BundleParser
+from fullstory_dagster.parse.identity import number_twins
+from fullstory_dagster.parse.privacy import PrivacyPolicy
+from fullstory_dagster.settings import Settings
+from fullstory_dagster.store.attempts import AttemptLog
+from fullstory_dagster.store.bundles import BundleFile, BundleStore, StoredBundle
+from fullstory_dagster.store.dataset import EventDataset, ParsedWindow
+from fullstory_dagster.store.objects import LocalStore
+from fullstory_dagster.store.snapshot import ReadSnapshot
+from fullstory_dagster.store.warehouse import Load, Warehouse
+from fullstory_dagster.windows import Window
+
+Coverage = list[ListedBundle] | WindowUnavailableError | WindowNotOfferedError
+
+_EPOCH = datetime(1970, 1, 1, tzinfo=timezone.utc)
+
+DATASET_SCHEMA = pl.Schema(
+    dict(BATCH_SCHEMA)
+    | {"_window_start": pl.Datetime("us"), "_window_end": pl.Datetime("us"), "_export_id": pl.String()}
+)
+"""Columns of a window's Parquet file; times are UTC without zone."""
+
+
+@dataclass(frozen=True)
+class Ingestion:
+    """Everything one account needs to be loaded.
+
+    Attributes:
+        settings: what to load and where to.
+        bundles: raw bundles by window.
+        dataset: typed Parquet by window.
+        warehouse: the DuckDB file.
+        snapshot: the copy for readers.
+        attempts: what failed last.
+        clock: the time; tests pass their own.
+    """
+
+    settings: Settings
+    bundles: BundleStore
+    dataset: EventDataset
+    warehouse: Warehouse
+    snapshot: ReadSnapshot
+    attempts: AttemptLog
+    clock: Clock
+
+    def client(self) -> FullStoryClient:
+        """A client for the account; close it after.
+
+        Raises:
+            SettingsError: there is no API key.
+        """
+        settings = self.settings
+        key = settings.require_api_key()
+        limits = dict(DEFAULT_LIMITS)
+        if settings.downloads_per_minute:
+            limits["get"] = Limit(settings.downloads_per_minute, 60.0)
+        else:
+            del limits["get"]
+        base_url = settings.api_url or base_url_of_key(key)
+        limiter = RateLimiter(
+            settings.data_dir / "rate_limit", base_url=base_url, api_key=key, limits=limits, clock=self.clock
+        )
+        return FullStoryClient(api_key=key, base_url=base_url, limiter=limiter, clock=self.clock)
+
+    def fetch(self, window: Window, client: FullStoryClient) -> StoredBundle:
+        """Fetch the window's bundle and keep it, byte for byte. Never opens the database.
+
+        Raises:
+            WindowUnavailableError: FullStory cannot have the whole window yet; nothing is wrong.
+            WindowNotOfferedError: the window is older than the account's first bundle.
+            FullStoryError: it failed; noted in the attempt log.
+        """
+        self.refuse_unavailable(window)
+        with self._attempt(window, "fetch"):
+            started = time.perf_counter()
+            if self.settings.export_api == "segment":
+                fetched = [self._fetch_segment_export(window, client)]
+            else:
+                ((_, coverage),) = self._cover([window], client)
+                if isinstance(coverage, Exception):
+                    raise coverage
+                fetched = [self._download_bundle(window, client, listed) for listed in coverage]
+            bundle = StoredBundle(
+                window=window,
+                api=self.settings.export_api,
+                files=tuple(file for file, _ in fetched),
+                requested_at=min(answer.requested_at for _, answer in fetched),
+                received_at=max(answer.received_at for _, answer in fetched),
+                fetch_s=time.perf_counter() - started,
+                shaping=self.settings.shaping,
+            )
+            self.bundles.publish(bundle)
+            return bundle
+
+    def parse(self, window: Window) -> ParsedWindow:
+        """Turn the window's kept bundle into Parquet and rejects. Needs neither network nor database.
+
+        Raises:
+            BundleMissingError: no bundle is kept.
+            BundleFormatError: the bundle cannot be read; noted in the attempt log.
+        """
+        with self._attempt(window, "parse"):
+            started = time.perf_counter()
+            bundle = self.bundles.require(window)
+            parser = BundleParser(window, self._privacy())
+            rejects: list[dict[str, Any]] = []
+
+            def batches() -> Iterator[pl.DataFrame]:
+                for file in bundle.files:
+                    for batch in parser.parse(self.bundles.read(file)):
+                        rejects.extend(
+                            row | {"export_id": file.export_id} for row in batch.rejects.iter_rows(named=True)
+                        )
+                        yield _with_window(batch.rows, window, file)
+
+            def summary() -> dict[str, Any]:
+                return asdict(parser.counts) | {
+                    "parse_s": time.perf_counter() - started,
+                    "bundle_sha256": bundle.sha256,
+                    "shaping": bundle.shaping | self._privacy_shaping(),
+                }
+
+            return self.dataset.publish(
+                window,
+                schema=DATASET_SCHEMA,
+                batches=batches(),
+                rename_twins=number_twins,
+                rejects=rejects,
+                summary=summary,
+            )
+
+    def append(self, window: Window, *, dagster_run_id: str | None = None) -> Load:
+        """Replace the window's rows in the warehouse by those of its Parquet file, in one transaction.
+
+        Raises:
+            BundleMissingError: the window has not been parsed.
+            WarehouseLockedError: somebody else holds the warehouse; noted in the attempt log, as the next ones.
+            WarehouseMismatchError: the warehouse holds windows of another length.
+        """
+        with self._attempt(window, "append"):
+            load = self.warehouse.replace_window(
+                self.dataset.require(window),
+                self.bundles.require(window),
+                loaded_at=self.clock.now(),
+                dagster_run_id=dagster_run_id,
+            )
+        self.attempts.clear(window)
+        return load
+
+    def refuse_unavailable(self, window: Window) -> None:
+        """Raise WindowUnavailableError while the clock does not allow the window to be fetched."""
+        now = self.clock.now()
+        grid = self.settings.grid
+        if not grid.is_available(window, now):
+            raise WindowUnavailableError(
+                f"The window {window} can be fetched from {grid.available_at(window):%Y-%m-%d %H:%M} UTC on "
+                f"({grid.delay_hours} h after its end); nothing was asked of FullStory."
+            )
+
+    def note_uncovered(self, windows: Sequence[Window], client: FullStoryClient) -> dict[Window, str]:
+        """Ask the older API once which of some windows its bundles do not cover, and note those as attempts.
+
+        Returns:
+            dict: the reason for every window that cannot be fetched now.
+        """
+        uncovered = {}
+        for window, coverage in self._cover(windows, client):
+            if isinstance(coverage, Exception):
+                self.attempts.record_failure(window, "fetch", coverage, self.clock.now())
+                uncovered[window] = str(coverage)
+        return uncovered
+
+    def publish_snapshot_if_due(self) -> float | None:
+        """Renew the read snapshot if it is due; seconds it took, None if it was not."""
+        return self.snapshot.publish() if self.snapshot.is_due(self.clock.now()) else None
+
+    def delete_old_bundles(self) -> int:
+        """Delete raw bundles past their retention whose window is loaded and settled; how many windows' it were."""
+        days = self.settings.keep_bundles_days
+        if days is None:
+            return 0
+        oldest_kept = self.clock.now() - timedelta(days=days)
+        n_deleted = 0
+        for window, load in self.warehouse.current_loads().items():
+            if window.end < oldest_kept and load.is_settled and self.bundles.get(window):
+                self.bundles.delete(window)
+                n_deleted += 1
+        return n_deleted
+
+    def _fetch_segment_export(self, window: Window, client: FullStoryClient) -> tuple[BundleFile, FetchedBundle]:
+        with self.bundles.receive() as scratch:
+            with scratch.open("w+b") as file:
+                fetched = client.fetch_segment_export(
+                    window, segment_id=self.settings.segment_id, fields=self.settings.fields, into=file
+                )
+            return self._keep(window, scratch, fetched), fetched
+
+    def _download_bundle(
+        self, window: Window, client: FullStoryClient, listed: ListedBundle
+    ) -> tuple[BundleFile, FetchedBundle]:
+        with self.bundles.receive() as scratch:
+            with scratch.open("w+b") as file:
+                fetched = client.download_bundle(listed, into=file)
+            return self._keep(window, scratch, fetched), fetched
+
+    def _keep(self, window: Window, scratch: Path, fetched: FetchedBundle) -> BundleFile:
+        return self.bundles.publish_file(
+            window, scratch, export_id=fetched.export_id, size=fetched.bytes, sha256=fetched.sha256
+        )
+
+    def _cover(self, windows: Sequence[Window], client: FullStoryClient) -> Iterator[tuple[Window, Coverage]]:
+        start, end = min(windows).start, max(windows).end
+        listed = client.list_bundles(start, end)
+        begins_late = not listed or min(listed).start > start
+        older_exist = not begins_late or bool(client.list_bundles(_EPOCH, start))
+        for window in windows:
+            try:
+                yield window, cover_window(window, listed, older_exist=older_exist)
+            except (WindowUnavailableError, WindowNotOfferedError) as error:
+                yield window, error
+
+    def _privacy(self) -> PrivacyPolicy:
+        settings = self.settings
+        return PrivacyPolicy(
+            exclude=frozenset(settings.exclude_columns),
+            hash=frozenset(settings.hash_columns),
+            hash_key=settings.hash_key or "",
+            truncate_ip=settings.truncate_ip,
+        )
+
+    def _privacy_shaping(self) -> dict[str, Any]:
+        # Privacy is applied when a bundle is parsed, which may be long after it was fetched.
+        return {name: self.settings.shaping[name] for name in ("exclude_columns", "hash_columns", "truncate_ip")}
+
+    @contextmanager
+    def _attempt(self, window: Window, stage: str) -> Iterator[None]:
+        try:
+            yield
+        except Exception as error:
+            self.attempts.record_failure(window, stage, error, self.clock.now())
+            raise
+
+
+def open_ingestion(settings: Settings, clock: Clock | None = None) -> Ingestion:
+    """Put the parts together as the settings say. Opens nothing yet."""
+    objects = LocalStore(settings.store_dir)
+    warehouse = Warehouse(
+        settings.warehouse,
+        settings.schema,
+        lock_timeout_s=settings.lock_timeout_s,
+        memory_limit=settings.duckdb_memory_limit,
+        threads=settings.duckdb_threads,
+    )
+    return Ingestion(
+        settings=settings,
+        bundles=BundleStore(objects),
+        dataset=EventDataset(objects),
+        warehouse=warehouse,
+        snapshot=ReadSnapshot(settings.data_dir / "read", warehouse, timedelta(minutes=settings.snapshot_minutes)),
+        attempts=AttemptLog(settings.data_dir / "attempts"),
+        clock=clock or SystemClock(),
+    )
+
+
+def _with_window(rows: pl.DataFrame, window: Window, file: BundleFile) -> pl.DataFrame:
+    start, end = (bound.replace(tzinfo=None) for bound in (window.start, window.end))
+    return rows.with_columns(
+        pl.lit(start, dtype=pl.Datetime("us")).alias("_window_start"),
+        pl.lit(end, dtype=pl.Datetime("us")).alias("_window_end"),
+        pl.lit(file.export_id, dtype=pl.String).alias("_export_id"),
+    )

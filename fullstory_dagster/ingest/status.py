@@ -1,0 +1,137 @@
+"""What is true of every window since the start date, read from the store and the clock."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Literal
+
+from fullstory_dagster.errors import WindowNotOfferedError, WindowUnavailableError
+from fullstory_dagster.ingest.ingestion import Ingestion
+from fullstory_dagster.store.attempts import FailedAttempt
+from fullstory_dagster.store.warehouse import Load
+from fullstory_dagster.windows import Window
+
+State = Literal["loaded", "empty", "unsettled", "missing", "partial", "not offered", "failed"]
+
+STATES: dict[State, str] = {
+    "loaded": "in the warehouse, with all its rows",
+    "empty": "loaded, but FullStory sent no rows for it; its retention may have passed",
+    "unsettled": "loaded from an export asked for before the window was settled; it is fetched again",
+    "missing": "available and not loaded yet",
+    "partial": "FullStory's bundles do not cover it yet",
+    "not offered": "older than FullStory's first bundle",
+    "failed": "the last attempt failed",
+}
+
+RETRY_EVERY = timedelta(hours=1)
+MAX_RETRIES = 48
+"""A window that failed for something passing is tried hourly for two days; then a person has to look."""
+
+
+@dataclass(frozen=True)
+class WindowStatus:
+    """One window.
+
+    Attributes:
+        window: which.
+        state: see ``STATES``.
+        load: its current load, if it was ever loaded.
+        attempt: its last attempt, if that failed.
+    """
+
+    window: Window
+    state: State
+    load: Load | None = None
+    attempt: FailedAttempt | None = None
+
+    def is_wanted(self, now: datetime) -> bool:
+        """Whether the sensor should ask for it: never loaded or not settled, and no failure that needs a person."""
+        if self.attempt:
+            # Bundles that do not cover the window yet may take days: asking for the list again costs nothing.
+            is_bounded = self.state == "partial" or self.attempt.count <= MAX_RETRIES
+            return self.attempt.is_transient and is_bounded and now - self.attempt.last_at >= RETRY_EVERY
+        if self.state == "unsettled":
+            return now >= self.window.settled_at
+        return self.state == "missing"
+
+
+@dataclass(frozen=True)
+class Status:
+    """Every window since the start date that the clock makes available, oldest first, and what dbt still owes.
+
+    Attributes:
+        windows: one entry each.
+        n_pending_loads: loads that some dbt model does not hold yet; None before the first build.
+        snapshot_made_at: age of the read snapshot, aware UTC.
+        other_settings: windows loaded under settings that shaped their rows otherwise, by the setting's name.
+    """
+
+    windows: list[WindowStatus]
+    n_pending_loads: int | None
+    snapshot_made_at: datetime | None
+    other_settings: dict[str, list[Window]]
+
+    def count(self) -> dict[State, int]:
+        """How many windows are in each state."""
+        counted = Counter(status.state for status in self.windows)
+        return {state: counted[state] for state in STATES}
+
+    @property
+    def is_build_due(self) -> bool:
+        """Whether dbt owes anything."""
+        return bool(self.loads) and self.n_pending_loads != 0
+
+    @property
+    def loads(self) -> list[Load]:
+        """Current loads, oldest window first."""
+        return [status.load for status in self.windows if status.load]
+
+
+def read_status(ingestion: Ingestion) -> Status:
+    """Look at the load log, the attempt log and the clock.
+
+    Raises:
+        WarehouseLockedError: somebody else held the warehouse for too long.
+    """
+    now = ingestion.clock.now()
+    loads = ingestion.warehouse.current_loads()
+    attempts = ingestion.attempts.all()
+    # A window that was once loaded stays in sight, whatever the start date says now.
+    windows = sorted({*ingestion.settings.grid.available(now), *loads})
+    built = ingestion.warehouse.built_up_to()
+    held = min(built.values(), default=None)
+    return Status(
+        windows=[_window_status(window, loads.get(window), attempts.get(window)) for window in windows],
+        n_pending_loads=None if held is None else sum(load.load_id > held for load in loads.values()),
+        snapshot_made_at=ingestion.snapshot.made_at(),
+        other_settings=_other_settings(ingestion, loads),
+    )
+
+
+def _window_status(window: Window, load: Load | None, attempt: FailedAttempt | None) -> WindowStatus:
+    return WindowStatus(window, _state(load, attempt), load, attempt)
+
+
+def _state(load: Load | None, attempt: FailedAttempt | None) -> State:
+    if attempt and attempt.kind == WindowNotOfferedError.__name__:
+        return "not offered"
+    if attempt and attempt.kind == WindowUnavailableError.__name__:
+        return "partial"
+    if attempt:
+        return "failed"
+    if load is None:
+        return "missing"
+    if not load.is_settled:
+        return "unsettled"
+    return "loaded" if load.rows_in else "empty"
+
+
+def _other_settings(ingestion: Ingestion, loads: dict[Window, Load]) -> dict[str, list[Window]]:
+    other: dict[str, list[Window]] = {}
+    for window, load in loads.items():
+        for name, value in ingestion.settings.shaping.items():
+            if load.settings.get(name) != value:
+                other.setdefault(name, []).append(window)
+    return other

@@ -1,0 +1,219 @@
+"""Many windows at once: fetch and parse side by side, append one at a time, and lose none because another failed."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Generic, TypeVar
+
+from fullstory_dagster.api import FullStoryClient
+from fullstory_dagster.errors import UsageError, WindowNotOfferedError, WindowUnavailableError
+from fullstory_dagster.ingest.ingestion import Ingestion
+from fullstory_dagster.ingest.status import Status, WindowStatus, read_status
+from fullstory_dagster.store.warehouse import Load
+from fullstory_dagster.windows import Window
+
+T = TypeVar("T")
+
+_AHEAD = 2
+"""Windows handed to the workers beyond those under way: enough to keep them busy, little enough to stop soon."""
+
+
+@dataclass(frozen=True)
+class Outcome(Generic[T]):
+    """What one window's work came to.
+
+    Attributes:
+        window: which.
+        result: what came of it, None if it failed.
+        error: why it failed, None if it did not.
+    """
+
+    window: Window
+    result: T | None = None
+    error: Exception | None = None
+
+    @property
+    def is_unavailable(self) -> bool:
+        """Whether FullStory simply does not have the window (yet): nothing is wrong with it."""
+        return isinstance(self.error, WindowUnavailableError | WindowNotOfferedError)
+
+
+def each_window(windows: Sequence[Window], work: Callable[[Window], T], jobs: int) -> Iterator[Outcome[T]]:
+    """Do a piece of work for every window, at most ``jobs`` at a time, and give each outcome as it comes.
+
+    An error ends its own window's work only. When the caller stops iterating, no further window is begun.
+    """
+    left = iter(windows)
+    with ThreadPoolExecutor(max_workers=jobs, thread_name_prefix="window") as pool:
+        running: dict[Future[T], Window] = {}
+
+        def hand_out() -> None:
+            while len(running) < jobs + _AHEAD and (window := next(left, None)):
+                running[pool.submit(work, window)] = window
+
+        hand_out()
+        try:
+            while running:
+                done, _ = wait(running, return_when=FIRST_COMPLETED)
+                for future in sorted(done, key=lambda finished: running[finished]):
+                    yield _outcome(running.pop(future), future)
+                hand_out()
+        finally:
+            for future in running:
+                future.cancel()
+
+
+def _outcome(window: Window, future: Future[T]) -> Outcome[T]:
+    error = future.exception()
+    if error is None:
+        return Outcome(window, result=future.result())
+    if not isinstance(error, Exception):
+        raise error
+    return Outcome(window, error=error)
+
+
+@dataclass
+class SyncSummary:
+    """What a sync or a reset did.
+
+    Attributes:
+        loaded: one load a window.
+        skipped: windows left as they are, with the reason.
+        failed: windows that failed, with the sentence; what the warehouse held of them is still there.
+        seconds: wall time, dbt not included.
+    """
+
+    loaded: list[Load] = field(default_factory=list)
+    skipped: dict[Window, str] = field(default_factory=dict)
+    failed: dict[Window, str] = field(default_factory=dict)
+    seconds: float = 0.0
+
+    @property
+    def n_rows(self) -> int:
+        """Rows that are now in the warehouse because of this."""
+        return sum(load.rows_kept for load in self.loaded)
+
+
+Progress = Callable[[Outcome[Load], int, int], None]
+"""Called with a window's outcome, how many windows have ended, and how many there are."""
+
+
+def sync(
+    ingestion: Ingestion,
+    *,
+    start: datetime | None = None,
+    end: datetime | None = None,
+    jobs: int | None = None,
+    progress: Progress | None = None,
+) -> SyncSummary:
+    """Load every available window of ``[start, end)`` that is not loaded, or not settled, oldest first.
+
+    Args:
+        ingestion: the account.
+        start: aware UTC, by default the start date.
+        end: aware UTC, excluded, by default now.
+        jobs: windows fetched and parsed at a time, by default as the settings say.
+        progress: called for every window that ended.
+
+    Raises:
+        UsageError: the range begins before the start date or is empty.
+        WarehouseLockedError: somebody else held the warehouse for too long.
+    """
+    chosen = _choose(ingestion, read_status(ingestion), start, end)
+    summary = SyncSummary()
+    wanted: list[Window] = []
+    now = ingestion.clock.now()
+    for status in chosen:
+        if status.load is None or (status.state == "unsettled" and now >= status.window.settled_at):
+            wanted.append(status.window)
+        else:
+            summary.skipped[status.window] = "already loaded"
+    with ingestion.client() as client:
+        _load_each(ingestion, wanted, client, jobs, summary, progress)
+    return summary
+
+
+def reset(
+    ingestion: Ingestion,
+    *,
+    start: datetime | None = None,
+    end: datetime | None = None,
+    jobs: int | None = None,
+    progress: Progress | None = None,
+) -> SyncSummary:
+    """Load every available window of ``[start, end)`` again, from its kept bundle where there is one.
+
+    Each window's rows are replaced when the new ones are there, never deleted before: a window that FullStory no longer
+    serves keeps its rows and is named among the failed. Arguments and errors as for :func:`sync`.
+    """
+    chosen = _choose(ingestion, read_status(ingestion), start, end)
+    summary = SyncSummary()
+    windows = [status.window for status in chosen]
+    if all(ingestion.bundles.get(window) for window in windows):
+        _load_each(ingestion, windows, None, jobs, summary, progress)
+        return summary
+    with ingestion.client() as client:
+        _load_each(ingestion, windows, client, jobs, summary, progress, from_kept_bundles=True)
+    return summary
+
+
+def _choose(ingestion: Ingestion, status: Status, start: datetime | None, end: datetime | None) -> list[WindowStatus]:
+    first = ingestion.settings.grid.first
+    start = start or first
+    end = end or ingestion.clock.now()
+    if start < first:
+        raise UsageError(
+            f"The range begins on {start:%Y-%m-%d %H:%M} UTC, before FULLSTORY_START_DATE "
+            f"({first:%Y-%m-%d %H:%M} UTC); move the start date back to load older windows."
+        )
+    if start >= end:
+        raise UsageError(f"The range from {start:%Y-%m-%d %H:%M} to {end:%Y-%m-%d %H:%M} UTC holds no window.")
+    return [entry for entry in status.windows if start <= entry.window.start < end]
+
+
+def _load_each(
+    ingestion: Ingestion,
+    windows: list[Window],
+    client: FullStoryClient | None,
+    jobs: int | None,
+    summary: SyncSummary,
+    progress: Progress | None,
+    *,
+    from_kept_bundles: bool = False,
+) -> None:
+    started = time.perf_counter()
+
+    def prepare(window: Window) -> None:
+        is_kept = client is None or (from_kept_bundles and ingestion.bundles.get(window))
+        if client is not None and not is_kept:
+            ingestion.fetch(window, client)
+        ingestion.parse(window)
+
+    outcomes = each_window(windows, prepare, jobs or ingestion.settings.jobs)
+    for n_ended, prepared in enumerate(outcomes, start=1):
+        ended: Outcome[Load]
+        if prepared.error:
+            ended = Outcome(prepared.window, error=prepared.error)
+        else:
+            ended = _appended(ingestion, prepared.window)
+        if ended.result:
+            summary.loaded.append(ended.result)
+        elif ended.is_unavailable:
+            summary.skipped[ended.window] = str(ended.error)
+        else:
+            summary.failed[ended.window] = str(ended.error)
+        if progress:
+            progress(ended, n_ended, len(windows))
+    ingestion.delete_old_bundles()
+    summary.seconds = time.perf_counter() - started
+
+
+def _appended(ingestion: Ingestion, window: Window) -> Outcome[Load]:
+    try:
+        return Outcome(window, result=ingestion.append(window))
+    except Exception as error:
+        return Outcome(window, error=error)
