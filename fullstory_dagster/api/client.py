@@ -198,7 +198,7 @@ class FullStoryClient:
             if self._clock.monotonic() + self._timeouts.poll_s > deadline:
                 told = quote_body(str(state), self._api_key)
                 raise ExportTimeoutError(
-                    f"Export operation {operation_id} was still {told} after {self._timeouts.export_s:,.0f} s; "
+                    f"Export operation {operation_id} was still {told} after {self._timeouts.export_s:g} s; "
                     "try again later, or choose a shorter FULLSTORY_BUNDLE_HOURS."
                 )
             self._clock.sleep(self._timeouts.poll_s)
@@ -230,7 +230,8 @@ class FullStoryClient:
             window: compared with EventStart, the end excluded.
             segment_id: whose events.
             fields: see ``start_export``.
-            into: seekable binary file; overwritten from its first byte. After an error its content means nothing.
+            into: binary file, open for reading and writing, seekable; overwritten from its first byte. After an
+                error its content means nothing.
             format: of the file inside the gzip.
 
         Raises:
@@ -323,7 +324,8 @@ class FullStoryClient:
 
         Args:
             bundle: one of ``list_bundles``.
-            into: seekable binary file; overwritten from its first byte. After an error its content means nothing.
+            into: binary file, open for reading and writing, seekable; overwritten from its first byte. After an
+                error its content means nothing.
 
         Raises:
             FullStoryError: by the table of failures, after its remedies.

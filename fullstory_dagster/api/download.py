@@ -25,7 +25,7 @@ class Download:
 
     Args:
         transport: sends the requests.
-        into: seekable binary file; what it holds is overwritten, from its first byte.
+        into: binary file, open for reading and writing, seekable; overwritten from its first byte.
         timeouts: least speed and deadline.
         clock: time.
     """

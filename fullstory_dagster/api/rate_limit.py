@@ -19,7 +19,7 @@ from typing import Literal, TypeVar
 from filelock import FileLock, Timeout
 
 from fullstory_dagster.api.clock import Clock, SystemClock
-from fullstory_dagster.errors import RateLimitedError
+from fullstory_dagster.errors import RateLimitedError, SettingsError
 
 T = TypeVar("T")
 
@@ -95,6 +95,7 @@ class RateLimiter:
 
         Raises:
             RateLimitedError: the next free slot is more than ``max_wait_s`` away.
+            SettingsError: the directory cannot be written.
         """
         while True:
             slot = self._update(kind, lambda state: self._reserve(kind, state))
@@ -133,8 +134,8 @@ class RateLimiter:
         return slot
 
     def _update(self, kind: Kind, change: Callable[[_KindState], T]) -> T:
-        self._directory.mkdir(parents=True, exist_ok=True)
         try:
+            self._directory.mkdir(parents=True, exist_ok=True)
             with FileLock(self._lock_path, timeout=_LOCK_WAIT_S):
                 states = self._read()
                 result = change(states.setdefault(kind, _KindState()))
@@ -145,6 +146,10 @@ class RateLimiter:
                 f"Another process has held {self._lock_path.name} in {self._directory} for {_LOCK_WAIT_S:.0f} s, so "
                 "FullStory's rate limit cannot be kept; end that process if it hangs."
             ) from None
+        except OSError as error:
+            raise SettingsError(
+                "FULLSTORY_DATA_DIR", f"has to be writable, but {self._directory} is not: {error.strerror}."
+            ) from error
 
     def _read(self) -> dict[str, _KindState]:
         # A file that cannot be read (a full disk, a power cut) costs one 429 at most: start afresh.

@@ -110,7 +110,7 @@ FAILURES: tuple[FailureRow, ...] = (
     FailureRow("a drip slower than the least speed, or past the deadline", ConnectionFailedError, _SEND),
     FailureRow("an empty answer where JSON is due", ConnectionFailedError, _SEND),
     # What a good status brings.
-    FailureRow("HTML, or JSON that FullStory does not send, with status 200", RequestRefusedError),
+    FailureRow("status 200 with HTML, foreign JSON, or an encoding nobody asked for", RequestRefusedError),
     FailureRow("a location that is neither https nor on this machine", RequestRefusedError),
     FailureRow("bundle empty, gzip cut short, JSON cut short", BundleIncompleteError, _BROKEN),
     FailureRow("gzip corrupt, or no JSON array, NDJSON or CSV", BundleFormatError, _BROKEN),

@@ -294,7 +294,7 @@ class Transport:
             if isinstance(item, BaseException) and item not in seen:
                 seen.append(item)
                 pending += [getattr(item, "reason", None), item.__cause__, item.__context__, *item.args]
-        if any(isinstance(e, (requests.ConnectTimeout, urllib3.exceptions.ConnectTimeoutError)) for e in seen):
+        if any(isinstance(e, requests.ConnectTimeout) for e in seen):
             return f"no connection within {self._timeouts.connect_s:g} s"
         if any(isinstance(e, (requests.ReadTimeout, urllib3.exceptions.ReadTimeoutError)) for e in seen):
             return f"silence for {self._timeouts.read_s:g} s"
