@@ -241,7 +241,7 @@ def _confirm(page: WebPage, basket: Basket) -> None:
         tax_real=money(total_cents * 19 // 119),
         coupon_str={0: "", 5: "FREUNDE5", 10: "SPRING10"}[basket.discount_pct],
         is_gift_bool=page.chance(0.2),
-        gift_note_str=page.rng.choice(("", "", "Für Oma 🌿", "Joyeux anniversaire ! 🎂")),
+        gift_note_str=page.rng.choice(("", None, "Für Oma 🌿", "Joyeux anniversaire ! 🎂")),
     )
     page.see(f"Thank you! Order {order_id}", "html body main.checkout section.confirmation h1")
     page.session.think(6)

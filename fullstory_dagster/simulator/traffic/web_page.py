@@ -116,7 +116,7 @@ class WebPage:
             self.session.think(1.0)
             self.session.emit("thrash", EventTargetSelector="html body")
         if self.chance(0.012):
-            self.console_error(self.rng.choice(_BACKGROUND_ERRORS))
+            self.console_error(self.rng.choice(_BACKGROUND_ERRORS), times=self.rng.choice((1, 1, 1, 2)))
 
     def move(self, path: str, template: Template, **variables: Any) -> None:
         """Go somewhere within the page instance, without loading anything but data."""
@@ -211,10 +211,11 @@ class WebPage:
         """The site reports something it knows."""
         self.session.emit("custom", EventCustomName=name, **event_variables(**variables))
 
-    def console_error(self, text: str) -> None:
-        """A line of console.error."""
-        self.session.log(errors=1)
-        self.session.emit("console_message", EventSubType="error", EventTargetText=text)
+    def console_error(self, text: str, times: int = 1) -> None:
+        """A line of console.error; written twice at once, it makes two events that differ in nothing."""
+        self.session.log(errors=times)
+        for _ in range(times):
+            self.session.emit("console_message", EventSubType="error", EventTargetText=text)
 
     def exception(self, text: str, script: str = _SCRIPT) -> None:
         """An error that nobody caught."""

@@ -159,6 +159,14 @@ def test_amounts_keep_their_cents_on_the_wire(week_lines: list[bytes]) -> None:
     assert b'"evt_order.prices_reals":[' in text
 
 
+def test_events_that_differ_in_nothing_occur_and_so_do_null_empty_and_absent(week_lines: list[bytes]) -> None:
+    assert max(Counter(week_lines).values()) == 2
+    orders = [line for line in week_lines if b'"Order Completed"' in line]
+    assert any(b'"evt_gift_note_str":null' in line for line in orders)
+    assert any(b'"evt_gift_note_str":""' in line for line in orders)
+    assert any(b"evt_gift_note_str" not in line for line in orders)
+
+
 def test_every_field_is_used_and_every_other_name_is_a_custom_variable(week: list[Event]) -> None:
     names = set().union(*week)
     assert names >= {field.name for field in FIELDS}
