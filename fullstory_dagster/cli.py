@@ -67,17 +67,12 @@ def init() -> None:
     from fullstory_dagster.settings import read_settings
 
     midnight = datetime.now(timezone.utc).replace(hour=0, minute=0, second=0, microsecond=0)
-    try:
-        settings = read_settings()
-    except SettingsError as error:
-        if error.setting != "FULLSTORY_START_DATE" or "is not set" not in str(error):
-            raise
-        settings = read_settings(start=midnight - timedelta(days=365))
+    settings = read_settings(default_start=midnight - timedelta(days=365))
     if settings.api_key is None:
         if not sys.stdin.isatty():
             raise UsageError("There is no terminal to ask for the key on; set FULLSTORY_API_KEY and run init again.")
         key = typer.prompt("FullStory API key (Settings > Integrations & API Keys)", hide_input=True).strip()
-        settings = read_settings(start=settings.start, environ=os.environ | {"FULLSTORY_API_KEY": key})
+        settings = read_settings(os.environ | {"FULLSTORY_API_KEY": key}, default_start=settings.start)
     with open_ingestion(settings).client() as client:
         client.check_key(settings.export_api)
     path = Path(".env")

@@ -77,7 +77,7 @@ def demo_account(*, days: int | None = None, seed: int | None = None, now: datet
     Raises:
         UsageError: the demo holds another site.
     """
-    configured = read_settings(start=datetime(2000, 1, 1, tzinfo=timezone.utc))
+    configured = read_settings(default_start=datetime(2000, 1, 1, tzinfo=timezone.utc))
     home = configured.data_dir / "demo"
     notes = home / "demo.env"
     known = dotenv_values(notes)
@@ -131,7 +131,10 @@ def longest_pages(warehouse: Warehouse, n_pages: int = 8) -> list[dict[str, Any]
             round(median(duration_ms) / 1000, 1) AS "median s",
             round(median(active_duration_ms) / 1000, 1) AS "median active s"
         FROM {table(warehouse.schema, "page_durations")}
-        GROUP BY url_path HAVING count(*) > 1 ORDER BY sum(duration_ms) DESC NULLS LAST LIMIT $n_pages
+        WHERE url_path IS NOT NULL
+        GROUP BY url_path
+        ORDER BY sum(duration_ms) DESC NULLS LAST
+        LIMIT $n_pages
         """,
         {"n_pages": n_pages},
     )

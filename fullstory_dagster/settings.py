@@ -463,11 +463,7 @@ class Settings:
             SettingsError: there is none.
         """
         if self.api_key is None:
-            raise SettingsError(
-                "FULLSTORY_API_KEY",
-                "is not set; run 'fullstory-dagster init' to connect an account, or 'fullstory-dagster demo' to try "
-                "everything without one.",
-            )
+            raise _no_api_key()
         return self.api_key
 
     def with_changes(self, **changes: Any) -> Settings:
@@ -475,13 +471,15 @@ class Settings:
         return replace(self, **changes)
 
 
-def read_settings(environ: Mapping[str, str] | None = None, dotenv: Path | None = None, **overrides: Any) -> Settings:
+def read_settings(
+    environ: Mapping[str, str] | None = None, dotenv: Path | None = None, *, default_start: datetime | None = None
+) -> Settings:
     """Read and check all settings.
 
     Args:
         environ: environment, by default the process's own.
         dotenv: path of the ``.env`` file, by default the one in the working directory; it need not exist.
-        overrides: attributes of :class:`Settings` that win over both, e.g. ``start`` for a demo.
+        default_start: start date while none is set, for ``init``, which fixes it.
 
     Raises:
         SettingsError: the first setting that is wrong, with what was given and what is allowed.
@@ -492,20 +490,29 @@ def read_settings(environ: Mapping[str, str] | None = None, dotenv: Path | None 
     values: dict[str, Any] = {}
     for setting in SETTINGS:
         text = (environ.get(setting.name) or from_file.get(setting.name) or "").strip()
-        if not text or setting.attribute in overrides:
+        if not text:
             continue
         try:
             values[setting.attribute] = setting.read(text)
         except ValueError as error:
             given = "is set, but" if setting.is_secret else f"is {text!r}, but"
             raise SettingsError(setting.name, f"{given} {error}.") from None
-    values.update(overrides)
-    if "start" not in values:
+    if "start" not in values and default_start is None:
+        if "api_key" not in values:
+            raise _no_api_key()
         raise SettingsError(
             "FULLSTORY_START_DATE",
             "is not set; run 'fullstory-dagster init', which fixes it, or set the first day to load, e.g. 2026-06-01.",
         )
-    return Settings(**values)
+    return Settings(**({"start": default_start} | values))
+
+
+def _no_api_key() -> SettingsError:
+    return SettingsError(
+        "FULLSTORY_API_KEY",
+        "is not set; run 'fullstory-dagster init' to connect an account, or 'fullstory-dagster demo' to try everything "
+        "without one.",
+    )
 
 
 def settings_exist(environ: Mapping[str, str] | None = None, dotenv: Path | None = None) -> bool:

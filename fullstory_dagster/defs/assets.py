@@ -56,7 +56,7 @@ def build_assets(settings: Settings) -> list[dg.AssetsDefinition]:
             "Bound by the network; never needs the database."
         ),
     )
-    def raw_bundles(context: dg.AssetExecutionContext, account: FullStoryAccount) -> None:
+    def raw_bundles(context: dg.AssetExecutionContext, account: dg.ResourceParam[FullStoryAccount]) -> None:
         ingestion = account.ingestion()
         with ingestion.client() as client:
             outcomes = each_window(
@@ -78,7 +78,7 @@ def build_assets(settings: Settings) -> list[dg.AssetsDefinition]:
         ),
         metadata={"dagster/column_schema": parquet_schema(), "dagster/uri": str(settings.store_dir / "events")},
     )
-    def parsed_events(context: dg.AssetExecutionContext, account: FullStoryAccount) -> None:
+    def parsed_events(context: dg.AssetExecutionContext, account: dg.ResourceParam[FullStoryAccount]) -> None:
         ingestion = account.ingestion()
         outcomes = each_window(windows_of(context, grid), ingestion.parse, settings.jobs)
         _report(
@@ -107,7 +107,7 @@ def build_assets(settings: Settings) -> list[dg.AssetsDefinition]:
             "dagster/uri": str(settings.warehouse),
         },
     )
-    def events(context: dg.AssetExecutionContext, account: FullStoryAccount) -> None:
+    def events(context: dg.AssetExecutionContext, account: dg.ResourceParam[FullStoryAccount]) -> None:
         ingestion = account.ingestion()
         outcomes = each_window(
             windows_of(context, grid), lambda window: ingestion.append(window, dagster_run_id=context.run_id), jobs=1

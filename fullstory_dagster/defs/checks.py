@@ -47,7 +47,7 @@ def build_checks(settings: Settings) -> dg.AssetChecksDefinition:
 
     @dg.multi_asset_check(specs=specs, name="events_checks", pool=WAREHOUSE_POOL)
     def events_checks(
-        context: dg.AssetCheckExecutionContext, account: FullStoryAccount
+        context: dg.AssetCheckExecutionContext, account: dg.ResourceParam[FullStoryAccount]
     ) -> Iterator[dg.AssetCheckResult]:
         warehouse = account.ingestion().warehouse
         loads = warehouse.current_loads()

@@ -2,33 +2,27 @@
 
 from __future__ import annotations
 
-import dagster as dg
+from dataclasses import dataclass
+
 from dagster_duckdb import DuckDBResource
 
 from fullstory_dagster.ingest.ingestion import Ingestion, open_ingestion
 from fullstory_dagster.settings import Settings
 
 
-class FullStoryAccount(dg.ConfigurableResource):  # type: ignore[type-arg]
+@dataclass(frozen=True)
+class FullStoryAccount:
     """One FullStory account and where it is loaded to.
 
-    The settings are not resource config, which Dagster stores and shows: the key is read in the process that needs it.
+    A plain object and not a configurable resource: Dagster stores and shows resource config, and the settings hold the
+    key.
     """
 
-    _settings: Settings
-
-    def __init__(self, settings: Settings) -> None:
-        super().__init__()
-        self._settings = settings
-
-    @property
-    def settings(self) -> Settings:
-        """The account's settings."""
-        return self._settings
+    settings: Settings
 
     def ingestion(self) -> Ingestion:
         """The account, ready to be loaded."""
-        return open_ingestion(self._settings)
+        return open_ingestion(self.settings)
 
 
 def warehouse_resource(settings: Settings) -> DuckDBResource:

@@ -35,7 +35,7 @@ def build_schedule(settings: Settings) -> dg.ScheduleDefinition:
         "FULLSTORY_SCHEDULE sets the times and starts it.",
     )
     def load_windows_on_schedule(
-        context: dg.ScheduleEvaluationContext, account: FullStoryAccount
+        context: dg.ScheduleEvaluationContext, account: dg.ResourceParam[FullStoryAccount]
     ) -> dg.SkipReason | list[dg.RunRequest]:
         try:
             requests = choose_runs(account.ingestion(), context.instance)

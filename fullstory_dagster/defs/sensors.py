@@ -25,7 +25,9 @@ def build_sensors(settings: Settings, model_keys: Sequence[dg.AssetKey]) -> list
         description="Asks for every window that is available and not loaded, or not settled, oldest first. Reads the "
         "load log, not Dagster's: what the command line loaded is reported here and not loaded again.",
     )
-    def new_windows(context: dg.SensorEvaluationContext, account: FullStoryAccount) -> dg.SensorResult | dg.SkipReason:
+    def new_windows(
+        context: dg.SensorEvaluationContext, account: dg.ResourceParam[FullStoryAccount]
+    ) -> dg.SensorResult | dg.SkipReason:
         ingestion = account.ingestion()
         try:
             reported = report_loads(context.instance, ingestion, model_keys)

@@ -6,7 +6,7 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
-from datetime import datetime, timedelta, timezone
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -38,8 +38,6 @@ from fullstory_dagster.store.warehouse import Load, Warehouse
 from fullstory_dagster.windows import Window
 
 Coverage = list[ListedBundle] | WindowUnavailableError | WindowNotOfferedError
-
-_EPOCH = datetime(1970, 1, 1, tzinfo=timezone.utc)
 
 DATASET_SCHEMA = pl.Schema(
     dict(BATCH_SCHEMA)
@@ -236,13 +234,12 @@ class Ingestion:
         )
 
     def _cover(self, windows: Sequence[Window], client: FullStoryClient) -> Iterator[tuple[Window, Coverage]]:
-        start, end = min(windows).start, max(windows).end
-        listed = client.list_bundles(start, end)
-        begins_late = not listed or min(listed).start > start
-        older_exist = not begins_late or bool(client.list_bundles(_EPOCH, start))
+        listed = client.list_bundles(min(windows).start, max(windows).end)
+        oldest = client.oldest_bundle()
+        known = [oldest, *listed] if oldest else []
         for window in windows:
             try:
-                yield window, cover_window(window, listed, older_exist=older_exist)
+                yield window, cover_window(window, known, older_exist=oldest is None)
             except (WindowUnavailableError, WindowNotOfferedError) as error:
                 yield window, error
 

@@ -39,7 +39,9 @@ def build_dbt_assets(settings: Settings) -> dg.AssetsDefinition:
         dagster_dbt_translator=translator,
         pool=WAREHOUSE_POOL,
     )
-    def models(context: dg.AssetExecutionContext, config: ModelsConfig, account: FullStoryAccount) -> Iterator[Any]:
+    def models(
+        context: dg.AssetExecutionContext, config: ModelsConfig, account: dg.ResourceParam[FullStoryAccount]
+    ) -> Iterator[Any]:
         ingestion = account.ingestion()
         loaded = ingestion.warehouse.current_loads()
         not_loaded = [window for window in windows_of(context, settings.grid) if window not in loaded]
