@@ -19,7 +19,7 @@
 
     delete from {{ target_relation }}
     where
-        {{ last_window }} >= (select min({{ first_window }}) from {{ rebuilt }})
+        {{ last_window }} >= (select coalesce(min({{ first_window }}), {{ end_of_time() }}) from {{ rebuilt }})
         and {{ first_window }} <= (select max({{ last_window }}) from {{ rebuilt }})
         and session_key in (select session_key from {{ rebuilt }});
 

@@ -73,11 +73,14 @@
 
 
 {% macro is_held_for(windows, first_window, last_window) %}
-    {#- Whether a row's range of windows includes one of `windows` (a subquery); the bounds let the scan skip. -#}
+    {#-
+        Whether a row's range of windows includes one of `windows` (a subquery). The bounds let the scan skip; where
+        there is no window at all, a bound that no row reaches lets it skip everything.
+    -#}
     {%- if first_window == last_window -%}
     {{ first_window }} in {{ windows }}
     {%- else -%}
-    {{ last_window }} >= (select min(window_start) from {{ windows }} as earliest)
+    {{ last_window }} >= (select coalesce(min(window_start), {{ end_of_time() }}) from {{ windows }} as earliest)
     and {{ first_window }} <= (select max(window_start) from {{ windows }} as latest)
     and exists (
         select 1
@@ -86,3 +89,6 @@
     )
     {%- endif -%}
 {% endmacro %}
+
+
+{% macro end_of_time() %}cast('9999-12-31' as {{ type_timestamp() }}){% endmacro %}
