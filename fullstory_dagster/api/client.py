@@ -31,6 +31,7 @@ from fullstory_dagster.errors import ExportFailedError, ExportTimeoutError, Wind
 from fullstory_dagster.windows import Window
 
 _ALL_TIME = {"start": "", "end": ""}
+_FIRST_POLL_S = 0.5
 """What the segment export takes as a time range without bounds."""
 
 
@@ -182,6 +183,8 @@ class FullStoryClient:
         what = f"the state of export operation {operation_id}"
         call = Call(what, "GET", f"/operations/v1/{quote(operation_id, safe='')}", "operation", "FULLSTORY_EXPORT_API")
         deadline = self._clock.monotonic() + self._timeouts.export_s
+        # A quiet hour's export is ready in a second, a busy day's takes minutes: the first questions come sooner.
+        pause_s = min(_FIRST_POLL_S, self._timeouts.poll_s)
         while True:
             operation = self._answer(call)
             state = operation.get("state")
@@ -195,13 +198,14 @@ class FullStoryClient:
                 raise ExportFailedError(
                     f"FullStory gave up on export operation {operation_id}: {details}; try again later."
                 )
-            if self._clock.monotonic() + self._timeouts.poll_s > deadline:
+            if self._clock.monotonic() + pause_s > deadline:
                 told = quote_body(str(state), self._api_key)
                 raise ExportTimeoutError(
                     f"Export operation {operation_id} was still {told} after {self._timeouts.export_s:g} s; "
                     "try again later, or choose a shorter FULLSTORY_BUNDLE_HOURS."
                 )
-            self._clock.sleep(self._timeouts.poll_s)
+            self._clock.sleep(pause_s)
+            pause_s = min(pause_s * 2, self._timeouts.poll_s)
 
     def export_location(self, export_id: str) -> Location:
         """A signed location of a finished export; every call brings a fresh one.

@@ -51,7 +51,7 @@ class Timeouts:
         stall_s: over how long the speed of a download is measured.
         min_bytes_per_s: a download slower than this over ``stall_s`` is given up and taken up again.
         download_s: for one download of a bundle with all its continuations.
-        poll_s: between two questions whether an export is ready (FullStory's own client waits 5 s).
+        poll_s: at most between two questions whether an export is ready (FullStory's own client waits 5 s).
         export_s: from the start of an export until it is ready.
     """
 

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections import defaultdict
 from dataclasses import dataclass
+from datetime import datetime
 
 import dagster as dg
 
 from fullstory_dagster.defs.names import EVENTS, LOAD_JOB, PARSED_EVENTS, RAW_BUNDLES, asset_key
 from fullstory_dagster.defs.partitions import key_range_tags
 from fullstory_dagster.ingest.ingestion import Ingestion
-from fullstory_dagster.ingest.status import WindowStatus, read_status
+from fullstory_dagster.ingest.status import RETRY_EVERY, WindowStatus, read_status
 from fullstory_dagster.windows import Window, WindowGrid, split_ranges
 
 WINDOWS_A_RUN = 30
@@ -57,23 +58,38 @@ def choose_runs(ingestion: Ingestion, instance: dg.DagsterInstance) -> Requests:
 
     by_stage: dict[str, list[Window]] = defaultdict(list)
     for status in wanted:
-        by_stage[_stage_to_run(ingestion, status)].append(status.window)
+        stage = _stage_to_run(ingestion, status, now)
+        if stage is None:
+            under_way.add(status.window)
+        else:
+            by_stage[stage].append(status.window)
     ranges = sorted(
         (windows_in_range, stage)
         for stage, of_stage in by_stage.items()
         for windows_in_range in split_ranges(of_stage, WINDOWS_A_RUN)
     )
+    chosen = ranges[:RUNS_A_TICK]
     runs = [
         _run_request(ingestion, stage, [grid.key(window) for window in windows_in_range])
-        for windows_in_range, stage in ranges[:RUNS_A_TICK]
+        for windows_in_range, stage in chosen
     ]
-    return Requests(runs, _reason(windows, wanted, len(under_way), unavailable, runs))
+    return Requests(
+        runs, _reason(windows, sum(len(in_range) for in_range, _ in chosen), len(under_way), unavailable, runs)
+    )
 
 
-def _stage_to_run(ingestion: Ingestion, status: WindowStatus) -> str:
-    if status.attempt is None or status.attempt.stage == "fetch" or not ingestion.bundles.get(status.window):
+def _stage_to_run(ingestion: Ingestion, status: WindowStatus, now: datetime) -> str | None:
+    """The stage a window waits for; None while what follows its bundle is given the time to do so."""
+    bundle = ingestion.bundles.get(status.window)
+    has_settled_since = bundle is not None and not bundle.is_settled and now >= status.window.settled_at
+    if bundle is None or has_settled_since:
         return "fetch"
-    return status.attempt.stage
+    if status.attempt:
+        return status.attempt.stage
+    if now - bundle.received_at < RETRY_EVERY:
+        return None
+    parsed = ingestion.dataset.get(status.window)
+    return "append" if parsed and parsed.bundle_sha256 == bundle.sha256 else "parse"
 
 
 def _run_request(ingestion: Ingestion, stage: str, keys: list[str]) -> dg.RunRequest:
@@ -103,14 +119,14 @@ def _unavailable(ingestion: Ingestion, windows: list[Window]) -> dict[Window, st
 
 def _reason(
     windows: list[WindowStatus],
-    wanted: list[WindowStatus],
+    n_asked: int,
+    n_runs: int,
     n_under_way: int,
     unavailable: dict[Window, str],
-    runs: list[dg.RunRequest],
 ) -> str:
     parts = []
-    if runs:
-        parts.append(f"Asked for {len(runs)} of the ranges that {len(wanted)} windows make")
+    if n_runs:
+        parts.append(f"Asked for {n_asked} windows in {n_runs} runs")
     else:
         n_loaded = sum(status.load is not None for status in windows)
         parts.append(f"Nothing to ask for: of {len(windows)} windows {n_loaded} are loaded")

@@ -21,6 +21,9 @@ class BreakableProtocol(H11Protocol):
         """A client came."""
         super().connection_made(transport)
         self._open[transport.get_extra_info("peername")[:2]] = transport
+        # Small answers would wait 40 ms for the client's delayed acknowledgement of their headers.
+        connection: socket.socket = transport.get_extra_info("socket")
+        connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
 
     def connection_lost(self, exc: Exception | None) -> None:
         """A client went, or was cut off."""
