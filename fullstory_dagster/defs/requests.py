@@ -73,9 +73,8 @@ def choose_runs(ingestion: Ingestion, instance: dg.DagsterInstance) -> Requests:
         _run_request(ingestion, stage, [grid.key(window) for window in windows_in_range])
         for windows_in_range, stage in chosen
     ]
-    return Requests(
-        runs, _reason(windows, sum(len(in_range) for in_range, _ in chosen), len(under_way), unavailable, runs)
-    )
+    n_asked = sum(len(windows_in_range) for windows_in_range, _ in chosen)
+    return Requests(runs, _reason(windows, n_asked, len(runs), len(under_way), unavailable))
 
 
 def _stage_to_run(ingestion: Ingestion, status: WindowStatus, now: datetime) -> str | None:
