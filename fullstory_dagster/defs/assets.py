@@ -19,6 +19,7 @@ from fullstory_dagster.defs.metadata import (
     load_metadata,
     parquet_schema,
     parsed_metadata,
+    preview,
 )
 from fullstory_dagster.defs.names import (
     EVENTS,
@@ -112,7 +113,12 @@ def build_assets(settings: Settings) -> list[dg.AssetsDefinition]:
         outcomes = each_window(
             windows_of(context, grid), lambda window: ingestion.append(window, dagster_run_id=context.run_id), jobs=1
         )
-        _report(context, grid, outcomes, load_metadata)
+        _report(
+            context,
+            grid,
+            outcomes,
+            lambda load: load_metadata(load) | {"preview": preview(ingestion.dataset.require(load.window))},
+        )
         ingestion.delete_old_bundles()
 
     return [raw_bundles, parsed_events, events]

@@ -13,6 +13,11 @@ from fullstory_dagster.store.audit import audit_windows
 from fullstory_dagster.store.warehouse import Load
 from fullstory_dagster.windows import Window
 
+EVERY_ROW = "every_row_is_accounted_for"
+NO_DOUBLE = "no_event_stands_twice"
+IN_WINDOW = "events_lie_in_their_window"
+NOT_QUIET = "window_is_not_unusually_quiet"
+
 TRAILING_WINDOWS = 7
 QUIET_RATIO = 0.1
 """A window with less than a tenth of the rows of the windows before it is worth a look."""
@@ -25,27 +30,23 @@ def build_checks(settings: Settings) -> dg.AssetChecksDefinition:
     events_key = asset_key(settings.schema, EVENTS)
     specs = [
         dg.AssetCheckSpec(
-            "every_row_is_accounted_for",
+            EVERY_ROW,
             asset=events_key,
             blocking=True,
             description="Rows FullStory sent = kept + rejected + of other windows + already there + forgotten, and the "
             "table holds as many as were kept.",
         ),
+        dg.AssetCheckSpec(NO_DOUBLE, asset=events_key, blocking=True, description="No two rows share an _event_id."),
+        dg.AssetCheckSpec(IN_WINDOW, asset=events_key, description="EventStart is within the row's window."),
         dg.AssetCheckSpec(
-            "no_event_stands_twice", asset=events_key, blocking=True, description="No two rows share an _event_id."
-        ),
-        dg.AssetCheckSpec(
-            "events_lie_in_their_window", asset=events_key, description="EventStart is within the row's window."
-        ),
-        dg.AssetCheckSpec(
-            "window_is_not_unusually_quiet",
+            NOT_QUIET,
             asset=events_key,
             description=f"A warning when a window has less than {QUIET_RATIO:.0%} of the average rows of the "
             f"{TRAILING_WINDOWS} windows before it.",
         ),
     ]
 
-    @dg.multi_asset_check(specs=specs, name="events_checks", pool=WAREHOUSE_POOL)
+    @dg.multi_asset_check(specs=specs, name="events_checks", can_subset=True, pool=WAREHOUSE_POOL)
     def events_checks(
         context: dg.AssetCheckExecutionContext, account: dg.ResourceParam[FullStoryAccount]
     ) -> Iterator[dg.AssetCheckResult]:
@@ -59,26 +60,16 @@ def build_checks(settings: Settings) -> dg.AssetChecksDefinition:
             for audit in audits
             if not loads[audit.window].is_whole or audit.n_rows != loads[audit.window].rows_kept
         }
-        yield _result(events_key, "every_row_is_accounted_for", miscounted, len(windows))
-        yield _result(
-            events_key,
-            "no_event_stands_twice",
-            {audit.window: f"{audit.n_doubled} rows share an id" for audit in audits if audit.n_doubled},
-            len(windows),
-        )
-        yield _result(
-            events_key,
-            "events_lie_in_their_window",
-            {audit.window: f"{audit.n_outside} rows lie outside" for audit in audits if audit.n_outside},
-            len(windows),
-        )
-        yield _result(
-            events_key,
-            "window_is_not_unusually_quiet",
-            quiet_windows(windows, loads),
-            len(windows),
-            severity=dg.AssetCheckSeverity.WARN,
-        )
+        doubled = {audit.window: f"{audit.n_doubled} rows share an id" for audit in audits if audit.n_doubled}
+        outside = {audit.window: f"{audit.n_outside} rows lie outside" for audit in audits if audit.n_outside}
+        results = [
+            _result(events_key, EVERY_ROW, miscounted, len(windows)),
+            _result(events_key, NO_DOUBLE, doubled, len(windows)),
+            _result(events_key, IN_WINDOW, outside, len(windows)),
+            _result(events_key, NOT_QUIET, quiet_windows(windows, loads), len(windows), dg.AssetCheckSeverity.WARN),
+        ]
+        selected = {key.name for key in context.selected_asset_check_keys}
+        yield from (result for result in results if result.check_name in selected)
 
     return events_checks
 

@@ -7,19 +7,14 @@ from typing import Any
 import dagster as dg
 import polars as pl
 
-from fullstory_dagster.fields import EVENT_COLUMNS, FIELDS
+from fullstory_dagster.fields import EVENT_COLUMNS
 from fullstory_dagster.store.bundles import StoredBundle
 from fullstory_dagster.store.dataset import ParsedWindow
 from fullstory_dagster.store.warehouse import Load
 
 Metadata = dict[str, Any]
 
-_PREVIEW_ROWS = 5
-_PREVIEW_COLUMNS = tuple(
-    name
-    for name in ("EventStart", "EventType", "EventSubType", "EventCustomName", "PageBrowser", "PageDevice", "SessionId")
-    if not next(field for field in FIELDS if field.name == name).is_personal
-)
+_PREVIEW_ROWS = 8
 
 
 def events_schema() -> dg.TableSchema:
@@ -53,8 +48,8 @@ def bundle_metadata(bundle: StoredBundle) -> Metadata:
         "export id": bundle.export_id,
         "requested at": dg.MetadataValue.timestamp(bundle.requested_at),
         "received at": dg.MetadataValue.timestamp(bundle.received_at),
-        "seconds": round(bundle.fetch_s, 2),
         "settled": bundle.is_settled,
+        "seconds to fetch": round(bundle.fetch_s, 2),
         "sha256": bundle.sha256,
     }
 
@@ -62,35 +57,36 @@ def bundle_metadata(bundle: StoredBundle) -> Metadata:
 def parsed_metadata(parsed: ParsedWindow, n_bytes: int) -> Metadata:
     """What was parsed, and a few rows without anything personal."""
     return {
-        "dagster/row_count": parsed.rows_kept,
+        "dagster/partition_row_count": parsed.rows_kept,
+        **_event_range(parsed),
         "rows in": parsed.rows_in,
         "rows rejected": parsed.rows_rejected,
         "rows of other windows": parsed.rows_outside,
-        "values kept in CustomVars for want of fit": parsed.values_misfit,
-        "Parquet bytes": n_bytes,
-        "seconds": round(parsed.parse_s, 2),
-        "preview": dg.MetadataValue.md(_preview(parsed)),
-    } | _event_range(parsed)
+        "misfit values": parsed.values_misfit,
+        "bytes of Parquet": n_bytes,
+        "seconds to parse": round(parsed.parse_s, 2),
+        "preview": preview(parsed),
+    }
 
 
 def load_metadata(load: Load) -> Metadata:
     """What was committed."""
     return {
         "dagster/partition_row_count": load.rows_kept,
+        **_event_range(load),
         "rows in": load.rows_in,
-        "rows kept": load.rows_kept,
         "rows rejected": load.rows_rejected,
         "rows of other windows": load.rows_outside,
         "rows already there": load.rows_duplicate,
         "rows forgotten": load.rows_forgotten,
-        "bytes": load.bundle_bytes,
+        "bytes of bundle": load.bundle_bytes,
         "API": load.api,
         "export id": load.export_id,
         "load id": load.load_id,
         "seconds to fetch": round(load.fetch_s, 2),
         "seconds to parse": round(load.parse_s, 2),
         "seconds to append": round(load.append_s, 2),
-    } | _event_range(load)
+    }
 
 
 def _event_range(counts: ParsedWindow | Load) -> Metadata:
@@ -102,12 +98,23 @@ def _event_range(counts: ParsedWindow | Load) -> Metadata:
     }
 
 
-def _preview(parsed: ParsedWindow) -> str:
-    """A Markdown table of the first rows, in columns that are not personal."""
-    rows = pl.scan_parquet(parsed.events_location).select(_PREVIEW_COLUMNS).head(_PREVIEW_ROWS).collect()
+def preview(parsed: ParsedWindow) -> dg.MarkdownMetadataValue:
+    """A table of the first rows, in columns that are not personal. Under 1,000 characters Dagster shows it at once."""
+    rows = (
+        pl.scan_parquet(parsed.events_location)
+        .head(_PREVIEW_ROWS)
+        .select(
+            pl.col("EventStart").dt.strftime("%H:%M:%S%.3f").alias("time (UTC)"),
+            pl.col("EventType").alias("type"),
+            pl.coalesce("EventCustomName", "EventSubType").alias("name or subtype"),
+            pl.col("PageBrowser").alias("browser"),
+            pl.col("PageDevice").alias("device"),
+        )
+        .collect()
+    )
     if rows.is_empty():
-        return "No rows."
+        return dg.MetadataValue.md("No rows.")
     lines = ["| " + " | ".join(rows.columns) + " |", "|" + " --- |" * rows.width]
     for row in rows.iter_rows():
-        lines.append("| " + " | ".join("" if cell is None else str(cell).replace("|", "/") for cell in row) + " |")
-    return "\n".join(lines)
+        lines.append("| " + " | ".join("" if cell is None else cell.replace("|", "/") for cell in row) + " |")
+    return dg.MetadataValue.md("\n".join(lines))

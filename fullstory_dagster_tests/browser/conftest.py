@@ -1,0 +1,98 @@
+"""A Dagster UI on the demo's data, and a browser to look at it."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from playwright.sync_api import Page, sync_playwright
+
+REQUIRED = os.environ.get("FULLSTORY_TESTS_REQUIRE_SYSTEM_PACKAGES") == "1"
+START_S = 90
+
+
+@pytest.fixture(scope="session")
+def chromium() -> str:
+    path = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+    if path is None:
+        message = "no Chromium on this machine; install Debian's package chromium to run this test"
+        pytest.fail(message) if REQUIRED else pytest.skip(message)
+    return path
+
+
+@pytest.fixture(scope="session")
+def screenshots(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Where pictures are kept; CI names a folder to keep them as artefacts."""
+    folder = os.environ.get("FULLSTORY_TESTS_SCREENSHOTS")
+    path = Path(folder) if folder else tmp_path_factory.mktemp("screenshots")
+    path.mkdir(parents=True, exist_ok=True)
+    return path
+
+
+@pytest.fixture(scope="session")
+def dagster_ui(chromium: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """``fullstory-dagster dev`` on a fresh demo of two windows that the command line loaded."""
+    folder = tmp_path_factory.mktemp("ui")
+    environment = {name: value for name, value in os.environ.items() if not name.startswith(("FULLSTORY_", "DAGSTER_"))}
+    command = [sys.executable, "-m", "fullstory_dagster.cli"]
+    subprocess.run(
+        [*command, "demo", "--days", "2"], cwd=folder, env=environment, check=True, stdout=subprocess.DEVNULL
+    )
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    log = folder / "dev.log"
+    with log.open("wb") as output:
+        process = subprocess.Popen(
+            [*command, "dev", "--port", str(port)],
+            cwd=folder,
+            env=environment,
+            stdout=output,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+        )
+        try:
+            url = f"http://127.0.0.1:{port}"
+            _wait_until_it_answers(url, process, log)
+            yield url
+        finally:
+            os.killpg(process.pid, signal.SIGINT)
+            try:
+                process.wait(timeout=30)
+            except subprocess.TimeoutExpired:
+                os.killpg(process.pid, signal.SIGKILL)
+                process.wait()
+
+
+@pytest.fixture
+def page(chromium: str, dagster_ui: str) -> Iterator[Page]:
+    arguments = ["--no-sandbox", "--disable-gpu", "--disable-background-networking", "--no-first-run"]
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=chromium, args=arguments)
+        page = browser.new_page(viewport={"width": 1400, "height": 900}, base_url=dagster_ui)
+        page.set_default_timeout(30_000)
+        yield page
+        browser.close()
+
+
+def _wait_until_it_answers(url: str, process: subprocess.Popen[bytes], log: Path) -> None:
+    deadline = time.monotonic() + START_S
+    while time.monotonic() < deadline:
+        if process.poll() is not None:
+            break
+        try:
+            urllib.request.urlopen(f"{url}/server_info", timeout=2).close()
+            return
+        except (urllib.error.URLError, OSError):
+            time.sleep(0.5)
+    pytest.fail(f"dagster dev did not answer within {START_S} s:\n{log.read_text()[-3000:]}")
