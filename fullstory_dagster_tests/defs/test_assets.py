@@ -1,0 +1,246 @@
+"""The three loading assets, run as Dagster runs them, against the simulator and a real DuckDB file."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import dagster as dg
+import pytest
+from dagster._core.storage.partition_status_cache import AssetPartitionStatus
+
+from fullstory_dagster.defs.assets import build_assets
+from fullstory_dagster.defs.names import LOAD_JOB
+from fullstory_dagster.defs.partitions import window_partitions
+from fullstory_dagster.simulator.locations import SIGNATURE_PARAMETER
+from fullstory_dagster.simulator.process import SimulatorProcess
+
+from .conftest import CANARY_KEY, INGEST, NOW, SCHEMA, AccountAt, Materialize, day, key_of
+
+pytestmark = pytest.mark.slow
+
+
+def failure(result: dg.ExecuteInProcessResult) -> str:
+    """The sentence a failed run ends with."""
+    [event] = [event for event in result.all_events if event.is_step_failure]
+    error = event.step_failure_data.error
+    assert error is not None
+    data = event.step_failure_data.user_failure_data
+    return str(data.description if data else error.message)
+
+
+def materialized(result: dg.ExecuteInProcessResult) -> set[str | None]:
+    return {event.partition for event in result.all_events if event.is_step_materialization}
+
+
+def metadata(instance: dg.DagsterInstance, name: str, partition: str) -> dict[str, object]:
+    records = instance.fetch_materializations(
+        dg.AssetRecordsFilter(asset_key=key_of(name), asset_partitions=[partition]), limit=1
+    ).records
+    [record] = records
+    assert record.asset_materialization is not None
+    return {name: value.value for name, value in record.asset_materialization.metadata.items()}
+
+
+def n_rows(account: AccountAt) -> dict[str, int]:
+    rows = account.ingestion().warehouse.query(
+        f"SELECT strftime(_window_start, '%d') AS day, count(*) AS n FROM {SCHEMA}.events GROUP BY ALL ORDER BY ALL"
+    )
+    return {str(row["day"]): int(row["n"]) for row in rows}
+
+
+def test_one_window_goes_through_all_stages(
+    materialize: Materialize, account: AccountAt, instance: dg.DagsterInstance
+) -> None:
+    for name in INGEST:
+        result = materialize(name, 2)
+        assert result.success
+        assert materialized(result) == {"2026-06-02"}
+    load = account.ingestion().warehouse.current_loads()[day(2)]
+    assert n_rows(account) == {"02": load.rows_kept}
+    assert load.rows_kept > 100
+    assert load.dagster_run_id == result.run_id
+    bundle = metadata(instance, "raw_bundles", "2026-06-02")
+    assert (bundle["API"], bundle["files"], bundle["settled"]) == ("segment", 1, True)
+    parsed, loaded = (metadata(instance, name, "2026-06-02") for name in ("parsed_events", "events"))
+    assert parsed["dagster/partition_row_count"] == loaded["dagster/partition_row_count"] == load.rows_kept
+    assert str(loaded["first event (UTC)"]).startswith("2026-06-02 ")
+    assert loaded["first event (UTC)"] == parsed["first event (UTC)"]
+    assert loaded["export id"] == bundle["export id"]
+
+
+def test_one_run_loads_a_range_and_says_of_each_window_what_was_in_it(
+    materialize: Materialize, account: AccountAt, instance: dg.DagsterInstance
+) -> None:
+    for name in INGEST:
+        result = materialize(name, 1, 3)
+        assert result.success
+        assert materialized(result) == {"2026-06-01", "2026-06-02", "2026-06-03"}
+    told = {
+        f"{n:02}": metadata(instance, "events", f"2026-06-{n:02}")["dagster/partition_row_count"] for n in (1, 2, 3)
+    }
+    assert told == n_rows(account)
+    assert len(set(told.values())) == 3
+
+
+def test_a_window_that_fails_in_a_range_stops_no_other(
+    materialize: Materialize, account: AccountAt, simulator: SimulatorProcess, instance: dg.DagsterInstance
+) -> None:
+    simulator.set_faults([{"route": "export_start", "status": 404, "times": 1}])
+    fetched = materialize("raw_bundles", 1, 4)
+    assert not fetched.success
+    [bad] = account.ingestion().attempts.all().values()
+    bad_key = f"{bad.window.start:%Y-%m-%d}"
+    good = {f"2026-06-{number:02}" for number in (1, 2, 3, 4)} - {bad_key}
+    assert failure(fetched) == f"1 of 4 windows failed, 3 are done and kept. The first: {bad.error}"
+    assert "404" in bad.error
+    assert instance.get_materialized_partitions(key_of("raw_bundles")) == good
+    assert {metadata(instance, "raw_bundles", key)["export id"] for key in good} == {
+        account.ingestion().bundles.require(day(int(key[-2:]))).export_id for key in good
+    }
+    for key in good:
+        assert materialize("parsed_events", int(key[-2:])).success
+        assert materialize("events", int(key[-2:])).success
+    assert n_rows(account).keys() == {key[-2:] for key in good}
+
+
+def test_the_failed_window_is_the_only_one_that_dagster_counts_as_failed(
+    materialize: Materialize, account: AccountAt, simulator: SimulatorProcess, instance: dg.DagsterInstance
+) -> None:
+    simulator.set_faults([{"route": "export_start", "status": 404, "times": 1}])
+    materialize("raw_bundles", 1, 3)
+    [bad] = account.ingestion().attempts.all()
+    statuses = instance.get_status_by_partition(
+        key_of("raw_bundles"),
+        [f"2026-06-{number:02}" for number in (1, 2, 3)],
+        window_partitions(account.settings.grid),
+    )
+    assert statuses is not None
+    failed = AssetPartitionStatus.FAILED
+    assert [key for key, status in statuses.items() if status == failed] == [f"{bad.start:%Y-%m-%d}"]
+
+
+def test_a_window_that_is_not_available_yet_fails_with_the_time_it_will_be(
+    materialize: Materialize, account: AccountAt, simulator: SimulatorProcess
+) -> None:
+    result = materialize("raw_bundles", 7)
+    assert not result.success
+    assert failure(result) == (
+        "The window 2026-06-07 00:00 to 2026-06-08 00:00 UTC can be fetched from 2026-06-09 00:00 UTC on "
+        "(24 h after its end); nothing was asked of FullStory."
+    )
+    assert simulator.requests() == []
+    assert account.ingestion().attempts.all() == {}
+
+
+def test_a_stage_without_the_stage_before_it_says_what_to_materialize(materialize: Materialize) -> None:
+    assert failure(materialize("parsed_events", 1)) == (
+        "No bundle is kept for the window 2026-06-01 00:00 to 2026-06-02 00:00 UTC; "
+        "materialize raw_bundles for it, or sync it, first."
+    )
+    assert "materialize parsed_events for it" in failure(materialize("events", 1))
+
+
+def test_a_window_materialized_again_replaces_its_rows(materialize: Materialize, account: AccountAt) -> None:
+    for name in INGEST:
+        assert materialize(name, 1).success
+    before = n_rows(account)
+    for name in INGEST:
+        assert materialize(name, 1).success
+    assert n_rows(account) == before
+    assert account.ingestion().warehouse.current_loads()[day(1)].load_id == 2
+
+
+def test_the_warehouse_is_free_after_a_load_that_failed(
+    materialize: Materialize, account: AccountAt, simulator: SimulatorProcess
+) -> None:
+    for name in INGEST:
+        assert materialize(name, 1).success
+    assert not materialize("events", 2).success
+    with account.ingestion(lock_timeout_s=0).warehouse.writing() as connection:
+        assert connection.execute(f"SELECT count(*) > 0 FROM {SCHEMA}.events").fetchone() == (True,)
+
+
+@pytest.fixture
+def stored_instance(tmp_path: Path) -> Iterator[dg.DagsterInstance]:
+    (tmp_path / "home").mkdir()
+    overrides = {"telemetry": {"enabled": False}, "nux": {"enabled": False}}
+    with dg.DagsterInstance.local_temp(str(tmp_path / "home"), overrides=overrides) as instance:
+        yield instance
+
+
+def test_dagster_stores_nothing_personal_and_no_secret(
+    definitions: dg.Definitions,
+    account: AccountAt,
+    simulator: SimulatorProcess,
+    stored_instance: dg.DagsterInstance,
+    tmp_path: Path,
+) -> None:
+    simulator.set_faults([{"route": "location", "status": 403, "times": -1, "skip": 1}])
+    job = definitions.resolve_job_def(LOAD_JOB)
+    outcomes = []
+    for partition in ("2026-06-02", "2026-06-03"):
+        for name in INGEST:
+            result = job.execute_in_process(
+                instance=stored_instance,
+                asset_selection=[key_of(name)],
+                partition_key=partition,
+                raise_on_error=False,
+            )
+            outcomes.append(result.success)
+    assert outcomes == [True, True, True, False, False, False]
+    personal = personal_texts(account)
+    signatures = {request["query"][SIGNATURE_PARAMETER] for request in simulator.requests() if is_signed(request)}
+    assert signatures
+    stored = b"".join(path.read_bytes() for path in (tmp_path / "home").rglob("*") if path.is_file())
+    assert b"2026-06-02" in stored
+    assert [text for text in (CANARY_KEY, *signatures, *personal) if text.encode() in stored] == []
+
+
+def is_signed(request: dict[str, Any]) -> bool:
+    return SIGNATURE_PARAMETER in request["query"]
+
+
+def personal_texts(account: AccountAt) -> set[str]:
+    """Values of June 2 that say who somebody is or what they looked at."""
+    rows = account.ingestion().warehouse.query(
+        f"SELECT DISTINCT UserDisplayName, UserEmail, UserAppKey, PageUrl, EventTargetText, "
+        f"UserId::VARCHAR AS user_id FROM {SCHEMA}.events"
+    )
+    values = {str(value) for row in rows for value in row.values() if value is not None}
+    # Short texts such as "OK" or "Pay" stand in Dagster's own messages as well.
+    texts = {value for value in values if len(value) >= 8}
+    assert any("@" in text for text in texts)
+    assert any(text.startswith("http") for text in texts)
+    return texts
+
+
+def test_old_bundles_are_deleted_when_a_later_window_is_appended(
+    account: AccountAt, instance: dg.DagsterInstance
+) -> None:
+    account.clock.at = NOW + timedelta(days=30)
+    keeping = AccountAt(account.settings.with_changes(keep_bundles_days=35), account.clock)
+    assets = build_assets(keeping.settings)
+    for number in (1, 6):
+        for asset in assets:
+            dg.materialize(
+                assets,
+                selection=[asset],
+                partition_key=f"2026-06-{number:02}",
+                resources={"account": keeping},
+                instance=instance,
+            )
+    kept = [number for number in (1, 6) if keeping.ingestion().bundles.get(day(number))]
+    assert kept == [6]
+
+
+def test_the_preview_is_short_and_shows_no_personal_column(
+    materialize: Materialize, instance: dg.DagsterInstance
+) -> None:
+    for name in INGEST:
+        assert materialize(name, 1).success
+    text = str(metadata(instance, "events", "2026-06-01")["preview"])
+    assert text.splitlines()[0] == "| time (UTC) | type | name or subtype | browser | device |"
+    assert len(text) < 1000
