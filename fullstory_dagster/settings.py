@@ -25,7 +25,18 @@ from fullstory_dagster.windows import WINDOW_HOURS, WindowGrid
 
 ExportApi = Literal["segment", "bundle"]
 
+_USER_INFO = re.compile(r"//[^/]*@")
+_DUCKDBS_OWN = ("information_schema", "pg_catalog", "system", "temp")
+
 LOOPBACK_HOSTS = ("127.0.0.1", "localhost", "::1")
+
+_CRON_FIELDS = (
+    (0, 59, ""),
+    (0, 23, ""),
+    (1, 31, ""),
+    (1, 12, "jan feb mar apr may jun jul aug sep oct nov dec"),
+    (0, 7, "sun mon tue wed thu fri sat"),
+)
 
 ANCHORED_SCHEDULE = re.compile(r"every (?P<hours>\d{1,2})h at (?P<hour>\d{1,2}):(?P<minute>\d{2})")
 
@@ -52,13 +63,17 @@ class Setting:
 
 
 def _read_secret(text: str) -> str:
-    if not re.fullmatch(r"[!-~]+", text):
-        raise ValueError("must be printable ASCII without spaces; copy it again from FullStory's settings")
+    if not re.fullmatch(r"(?!['\"])[!-~]+(?<!['\"])", text):
+        raise ValueError("must be printable ASCII without spaces and without quotes around it; copy it again")
     return text
 
 
 def _read_url(text: str) -> str:
-    parts = urlsplit(text)
+    try:
+        parts = urlsplit(text)
+        _ = parts.port
+    except ValueError:
+        raise ValueError("must be an https URL, such as https://api.fullstory.com") from None
     if parts.scheme == "http" and parts.hostname not in LOOPBACK_HOSTS:
         raise ValueError("must be an https URL; plain http is allowed for this machine only")
     if parts.scheme not in ("http", "https") or not parts.hostname or parts.query or parts.fragment:
@@ -164,9 +179,23 @@ def _read_schedule(text: str) -> str:
         hours, hour, minute = (int(anchored[name]) for name in ("hours", "hour", "minute"))
         if hours not in WINDOW_HOURS or hour > 23 or minute > 59:
             raise ValueError(f"{allowed} with {', '.join(map(str, WINDOW_HOURS))} hours")
-    elif not re.fullmatch(r"\S+( \S+){4}", text):
+    elif not _is_cron(text):
         raise ValueError(allowed)
     return text
+
+
+def _is_cron(text: str) -> bool:
+    fields = text.split(" ")
+    return len(fields) == len(_CRON_FIELDS) and all(
+        re.fullmatch(r"(\*|\w+(-\w+)?)(/[1-9]\d?)?", part, re.ASCII)
+        and all(_is_cron_value(value, *allowed) for value in re.findall(r"\w+", part.split("/")[0]))
+        for field_text, allowed in zip(fields, _CRON_FIELDS, strict=True)
+        for part in field_text.split(",")
+    )
+
+
+def _is_cron_value(value: str, low: int, high: int, names: str) -> bool:
+    return low <= int(value) <= high if value.isdecimal() else value.lower() in names.split()
 
 
 def _read_timezone(text: str) -> str:
@@ -199,6 +228,8 @@ def _read_warehouse(text: str) -> Path:
 def _read_schema(text: str) -> str:
     if not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]{0,62}", text):
         raise ValueError("must be letters, digits and underscores, not starting with a digit")
+    if text.lower() in _DUCKDBS_OWN:
+        raise ValueError(f"must be none of DuckDB's own names ({', '.join(_DUCKDBS_OWN)})")
     return text
 
 
@@ -404,7 +435,8 @@ class Settings:
         self._check_together()
 
     def _check_together(self) -> None:
-        if self.warehouse.stem.lower() == self.schema.lower():
+        # DuckDB names the catalog after the file, up to the first dot.
+        if self.warehouse.name.split(".")[0].lower() == self.schema.lower():
             raise SettingsError(
                 "FULLSTORY_SCHEMA",
                 f"is {self.schema!r}, which is also what DuckDB calls the file {self.warehouse.name}: "
@@ -495,7 +527,9 @@ def read_settings(
         try:
             values[setting.attribute] = setting.read(text)
         except ValueError as error:
-            given = "is set, but" if setting.is_secret else f"is {text!r}, but"
+            # A URL may carry a password.
+            shown = _USER_INFO.sub("//***@", text)
+            given = "is set, but" if setting.is_secret else f"is {shown!r}, but"
             raise SettingsError(setting.name, f"{given} {error}.") from None
     if "start" not in values and default_start is None:
         if "api_key" not in values:

@@ -106,9 +106,11 @@ class WindowGrid:
             ValueError: the key has another format or is not on the grid.
         """
         start = datetime.strptime(key, self.key_format).replace(tzinfo=timezone.utc)
-        if start != self.align(start):
+        window = Window(start, start + self.length)
+        # strptime also takes 2026-6-1.
+        if start != self.align(start) or self.key(window) != key:
             raise ValueError(f"{key!r} is not the start of a {self.hours} h window")
-        return Window(start, start + self.length)
+        return window
 
     def available_at(self, window: Window) -> datetime:
         """When the clock allows a window to be fetched."""
