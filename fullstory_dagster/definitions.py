@@ -46,9 +46,14 @@ def build_definitions(settings: Settings, **overrides: Any) -> dg.Definitions:
     )
 
 
-# Backfill policies are beta in Dagster's words and years old; saying so in every process helps nobody.
-warnings.filterwarnings("ignore", category=dg.BetaWarning)
-# The stages' policies differ on purpose, and the job is only ever asked for one stage at a time.
-warnings.filterwarnings("ignore", message="(?s)Asset job .* varying BackfillPolicies")
+@dg.definitions
+def defs() -> dg.Definitions:
+    """What Dagster loads: the account's definitions, or the demo's while there is no API key.
 
-defs = build_definitions(settings_or_demo())
+    A function, so that importing :func:`build_definitions` reads no settings and makes no folder.
+    """
+    # Backfill policies are beta in Dagster's words and years old; saying so in every process helps nobody.
+    warnings.filterwarnings("ignore", category=dg.BetaWarning)
+    # The stages' policies differ on purpose, and the job is only ever asked for one stage at a time.
+    warnings.filterwarnings("ignore", message="(?s)Asset job .* varying BackfillPolicies")
+    return build_definitions(settings_or_demo())
