@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import dagster as dg
 
 from fullstory_dagster.windows import Window, WindowGrid
+
+_RANGE_START, _RANGE_END = "dagster/asset_partition_range_start", "dagster/asset_partition_range_end"
 
 
 def window_partitions(grid: WindowGrid) -> dg.TimeWindowPartitionsDefinition:
@@ -32,7 +34,10 @@ def windows_of(context: dg.AssetExecutionContext | dg.AssetCheckExecutionContext
 
 def key_range_tags(keys: Sequence[str]) -> dict[str, str]:
     """Tags that make one run cover the range from the first to the last key."""
-    return {
-        "dagster/asset_partition_range_start": keys[0],
-        "dagster/asset_partition_range_end": keys[-1],
-    }
+    return {_RANGE_START: keys[0], _RANGE_END: keys[-1]}
+
+
+def key_range_of(tags: Mapping[str, str]) -> tuple[str, str]:
+    """First and last key of a run with these tags; two empty texts for a run without partitions."""
+    one = tags.get("dagster/partition", "")
+    return tags.get(_RANGE_START, one), tags.get(_RANGE_END, one)

@@ -3,20 +3,22 @@
 from __future__ import annotations
 
 from collections import defaultdict
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
 
 import dagster as dg
 
 from fullstory_dagster.defs.names import EVENTS, LOAD_JOB, PARSED_EVENTS, RAW_BUNDLES, asset_key
-from fullstory_dagster.defs.partitions import key_range_tags
+from fullstory_dagster.defs.partitions import key_range_of, key_range_tags
 from fullstory_dagster.ingest.ingestion import Ingestion
 from fullstory_dagster.ingest.status import RETRY_EVERY, WindowStatus, read_status
-from fullstory_dagster.windows import Window, WindowGrid, split_ranges
+from fullstory_dagster.windows import Window, split_ranges
 
 WINDOWS_A_RUN = 30
 RUNS_A_TICK = 4
-REQUESTED_TAG = "fullstory/requested"
+PATIENCE_S = 10
+"""How long a tick waits for the warehouse, each time it looks: Dagster ends a tick after 60 s, without a reason."""
 
 _IN_PROGRESS = [
     dg.DagsterRunStatus.NOT_STARTED,
@@ -51,7 +53,7 @@ def choose_runs(ingestion: Ingestion, instance: dg.DagsterInstance) -> Requests:
     now = ingestion.clock.now()
     grid = ingestion.settings.grid
     windows = read_status(ingestion).windows
-    under_way = _under_way(instance, grid)
+    under_way = _under_way(ingestion, instance)
     wanted = [status for status in windows if status.is_wanted(now) and status.window not in under_way]
     unavailable = _unavailable(ingestion, [status.window for status in wanted])
     wanted = [status for status in wanted if status.window not in unavailable]
@@ -93,17 +95,22 @@ def _stage_to_run(ingestion: Ingestion, status: WindowStatus, now: datetime) -> 
 
 def _run_request(ingestion: Ingestion, stage: str, keys: list[str]) -> dg.RunRequest:
     selection = [asset_key(ingestion.settings.schema, _ASSET_OF_STAGE[stage])]
-    tags = {REQUESTED_TAG: f"{keys[0]}...{keys[-1]}"}
     if len(keys) == 1:
-        return dg.RunRequest(job_name=LOAD_JOB, partition_key=keys[0], asset_selection=selection, tags=tags)
-    return dg.RunRequest(job_name=LOAD_JOB, asset_selection=selection, tags=tags | key_range_tags(keys))
+        return dg.RunRequest(job_name=LOAD_JOB, partition_key=keys[0], asset_selection=selection)
+    return dg.RunRequest(job_name=LOAD_JOB, asset_selection=selection, tags=key_range_tags(keys))
 
 
-def _under_way(instance: dg.DagsterInstance, grid: WindowGrid) -> set[Window]:
+def _under_way(ingestion: Ingestion, instance: dg.DagsterInstance) -> set[Window]:
+    """Windows of runs that wait or go on, whoever asked for them: a backfill's as well as the sensor's own."""
+    grid = ingestion.settings.grid
+    ours = {asset_key(ingestion.settings.schema, name) for name in _ASSET_OF_STAGE.values()}
     windows: set[Window] = set()
-    for run in instance.get_runs(dg.RunsFilter(job_name=LOAD_JOB, statuses=_IN_PROGRESS)):
-        first, _, last = run.tags.get(REQUESTED_TAG, "").partition("...")
-        if first:
+    for run in instance.get_runs(dg.RunsFilter(statuses=_IN_PROGRESS)):
+        if not ours & (run.asset_selection or set()):
+            continue
+        first, last = key_range_of(run.tags)
+        # A run that was queued before the window's length was changed has keys of another kind.
+        with suppress(ValueError):
             windows.update(grid.between(grid.window_of_key(first).start, grid.window_of_key(last).end))
     return windows
 

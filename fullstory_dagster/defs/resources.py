@@ -20,9 +20,16 @@ class FullStoryAccount:
 
     settings: Settings
 
-    def ingestion(self) -> Ingestion:
-        """The account, ready to be loaded."""
-        return open_ingestion(self.settings)
+    def ingestion(self, patience_s: int | None = None) -> Ingestion:
+        """The account, ready to be loaded.
+
+        Args:
+            patience_s: waits no longer than this for a locked warehouse, whatever the settings allow.
+        """
+        if patience_s is None:
+            return open_ingestion(self.settings)
+        lock_timeout_s = min(patience_s, self.settings.lock_timeout_s)
+        return open_ingestion(self.settings.with_changes(lock_timeout_s=lock_timeout_s))
 
 
 def warehouse_resource(settings: Settings) -> DuckDBResource:

@@ -3,7 +3,7 @@
 import dagster as dg
 
 from fullstory_dagster.defs.names import LOAD_JOB
-from fullstory_dagster.defs.requests import choose_runs
+from fullstory_dagster.defs.requests import PATIENCE_S, choose_runs
 from fullstory_dagster.defs.resources import FullStoryAccount
 from fullstory_dagster.errors import FullStoryError
 from fullstory_dagster.settings import ANCHORED_SCHEDULE, Settings
@@ -38,7 +38,7 @@ def build_schedule(settings: Settings) -> dg.ScheduleDefinition:
         context: dg.ScheduleEvaluationContext, account: dg.ResourceParam[FullStoryAccount]
     ) -> dg.SkipReason | list[dg.RunRequest]:
         try:
-            requests = choose_runs(account.ingestion(), context.instance)
+            requests = choose_runs(account.ingestion(PATIENCE_S), context.instance)
         except FullStoryError as error:
             return dg.SkipReason(str(error))
         return requests.runs or dg.SkipReason(requests.reason)

@@ -6,7 +6,7 @@ import dagster as dg
 
 from fullstory_dagster.defs.history import report_loads
 from fullstory_dagster.defs.names import EVENTS, LOAD_JOB, PARSED_EVENTS, asset_key
-from fullstory_dagster.defs.requests import choose_runs
+from fullstory_dagster.defs.requests import PATIENCE_S, choose_runs
 from fullstory_dagster.defs.resources import FullStoryAccount
 from fullstory_dagster.errors import FullStoryError
 from fullstory_dagster.settings import Settings
@@ -28,7 +28,7 @@ def build_sensors(settings: Settings, model_keys: Sequence[dg.AssetKey]) -> list
     def new_windows(
         context: dg.SensorEvaluationContext, account: dg.ResourceParam[FullStoryAccount]
     ) -> dg.SensorResult | dg.SkipReason:
-        ingestion = account.ingestion()
+        ingestion = account.ingestion(PATIENCE_S)
         try:
             reported = report_loads(context.instance, ingestion, model_keys)
             if reported:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import shutil
 import warnings
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timezone
 from pathlib import Path
 
@@ -25,7 +25,7 @@ from fullstory_dagster.definitions import build_definitions
 from fullstory_dagster.defs.names import LOAD_JOB, asset_key
 from fullstory_dagster.defs.partitions import key_range_tags
 from fullstory_dagster.defs.resources import FullStoryAccount
-from fullstory_dagster.ingest.ingestion import Ingestion, open_ingestion
+from fullstory_dagster.ingest.ingestion import Ingestion
 from fullstory_dagster.settings import Settings
 from fullstory_dagster.simulator.config import SimulatorConfig
 from fullstory_dagster.simulator.process import SimulatorProcess
@@ -76,8 +76,8 @@ class AccountAt(FullStoryAccount):
 
     clock: StillClock = field(default_factory=StillClock)
 
-    def ingestion(self, **changes: int) -> Ingestion:
-        return open_ingestion(self.settings.with_changes(**changes), self.clock)
+    def ingestion(self, patience_s: int | None = None) -> Ingestion:
+        return replace(super().ingestion(patience_s), clock=self.clock)
 
 
 def day(number: int) -> Window:

@@ -159,7 +159,7 @@ def test_the_warehouse_is_free_after_a_load_that_failed(
     for name in INGEST:
         assert materialize(name, 1).success
     assert not materialize("events", 2).success
-    with account.ingestion(lock_timeout_s=0).warehouse.writing() as connection:
+    with account.ingestion(patience_s=0).warehouse.writing() as connection:
         assert connection.execute(f"SELECT count(*) > 0 FROM {SCHEMA}.events").fetchone() == (True,)
 
 
