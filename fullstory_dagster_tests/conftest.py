@@ -1,17 +1,24 @@
-"""What every test starts from: no settings in the environment, and no `.env` in the working directory."""
+"""What every test starts from: no settings in the environment, no `.env` in the working directory, the same examples."""
 
 from __future__ import annotations
 
 import os
 from pathlib import Path
 
+import hypothesis
 import pytest
+
+# The same examples on every machine and in every run; a number of a test's own says how many.
+hypothesis.settings.register_profile("reproducible", derandomize=True, deadline=None)
+hypothesis.settings.load_profile("reproducible")
+
+_ASKS_FOR_TESTS = ("FULLSTORY_REAL_", "FULLSTORY_CONTRACT_", "FULLSTORY_TESTS_")
+"""Variables that say which tests to run; they are no settings."""
 
 
 @pytest.fixture(autouse=True)
 def _clean_surroundings(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     for name in list(os.environ):
-        # FULLSTORY_REAL_EXPORT and the like ask for tests; they are no settings.
-        if name.startswith(("FULLSTORY_", "DAGSTER_")) and not name.startswith("FULLSTORY_REAL_"):
+        if name.startswith(("FULLSTORY_", "DAGSTER_")) and not name.startswith(_ASKS_FOR_TESTS):
             monkeypatch.delenv(name)
     monkeypatch.chdir(tmp_path)

@@ -36,6 +36,8 @@ def frame_csv_rows(chunks: Iterable[bytes]) -> Iterator[bytes]:
         if len(set(header)) < len(header):
             raise BundleFormatError("The bundle's CSV header names a field twice.", byte_offset=0)
         for record in records:
+            if not record:
+                continue  # a blank line
             if len(record) != len(header):
                 yield _encode(record)
             else:

@@ -10,15 +10,18 @@ import re
 from collections.abc import Iterable, Iterator
 
 from fullstory_dagster.errors import BundleFormatError
+from fullstory_dagster.parse.json_text import POSSESSIVE, STRING
 
 _BOM = b"\xef\xbb\xbf"
 _BLANK = b" \t\r\n"
 
 # One flat object in a single match: nearly every event, at the speed of the regex engine. Atomic by construction (no
 # alternative can match the same byte twice), so it cannot backtrack.
-_FLAT_OBJECT = re.compile(rb'\{[^{}\[\]"]*(?:"[^"\\]*(?:\\.[^"\\]*)*"[^{}\[\]"]*)*\}', re.DOTALL)
-_STRING_OR_BRACKET = re.compile(rb'"[^"\\]*(?:\\.[^"\\]*)*"|[{}\[\]]|(?P<open>")', re.DOTALL)
-_SCALAR_END = re.compile(rb'"[^"\\]*(?:\\.[^"\\]*)*"|(?P<end>[,\]])', re.DOTALL)
+_FLAT_OBJECT = re.compile(
+    rb'\{[^{}\[\]"]*%b(?:%b[^{}\[\]"]*%b)*%b\}' % (POSSESSIVE, STRING, POSSESSIVE, POSSESSIVE), re.DOTALL
+)
+_STRING_OR_BRACKET = re.compile(STRING + rb'|[{}\[\]]|(?P<open>")', re.DOTALL)
+_SCALAR_END = re.compile(STRING + rb'|(?P<end>[,\]])|(?P<open>")', re.DOTALL)
 _NOT_BLANK = re.compile(rb"[^ \t\r\n]")
 
 
@@ -95,7 +98,7 @@ def _array_rows(head: bytes, source: Iterator[bytes]) -> Iterator[bytes]:
                 continue
             end = _element_end(buffer, at)
             if end is not None:
-                yield buffer[at:end]
+                yield buffer[at:end].rstrip(_BLANK)
                 at, after_row = end, True
                 continue
         # As much again is read as is left, so that a row of many chunks is not scanned anew for every chunk.
@@ -124,6 +127,8 @@ def _element_end(buffer: bytes, at: int) -> int | None:
     """Where the array element that begins at ``at`` ends, or None while its end is not in the buffer."""
     if buffer[at] not in b"{[":
         for token in _SCALAR_END.finditer(buffer, at):
+            if token["open"]:
+                return None
             if token["end"]:
                 return token.start()
         return None

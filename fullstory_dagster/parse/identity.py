@@ -34,7 +34,8 @@ def event_id(values: Sequence[str | None], variables: Sequence[tuple[str, str]])
     """The id of the first of all events that agree in their identity.
 
     Args:
-        values: the columns of ``IDENTITY_COLUMNS`` as text, EventStart as epoch milliseconds; None and "" are the same.
+        values: the columns of ``IDENTITY_COLUMNS`` as text, EventStart as epoch milliseconds, the selector without
+            percent escapes; None and "" are the same.
         variables: ``evt_*`` names and their values as text, without empty ones, in any order.
 
     Returns:

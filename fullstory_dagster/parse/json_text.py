@@ -3,11 +3,17 @@
 from __future__ import annotations
 
 import re
+import sys
 from collections.abc import Iterable
 
 import msgspec
 
-_TOKEN = re.compile(rb'"[^"\\]*(?:\\.[^"\\]*)*"|[{}\[\],:]', re.DOTALL)
+# No part of a string can be matched in two ways. Where Python has possessive repeats (3.11), the regex engine is told
+# so: it then keeps no way back for each escape, which is 100 bytes apiece in a long text.
+POSSESSIVE = b"+" if sys.version_info >= (3, 11) else b""
+STRING = rb'"[^"\\]*%b(?:\\.[^"\\]*%b)*%b"' % (POSSESSIVE, POSSESSIVE, POSSESSIVE)
+
+_TOKEN = re.compile(STRING + rb"|[{}\[\],:]", re.DOTALL)
 _decode_text = msgspec.json.Decoder(str).decode
 _encode = msgspec.json.Encoder().encode
 _encoded_names: dict[str, bytes] = {}
@@ -35,6 +41,19 @@ def object_items(text: bytes) -> list[Item]:
         if byte in b"}]":
             depth -= 1
     return items
+
+
+def depth(text: bytes) -> int:
+    """How many lists and objects stand in one another at the deepest place."""
+    deepest = now = 0
+    for token in _TOKEN.finditer(text):
+        byte = token.group()[:1]
+        if byte in b"{[":
+            now += 1
+            deepest = max(deepest, now)
+        elif byte in b"}]":
+            now -= 1
+    return deepest
 
 
 def object_text(items: Iterable[Item]) -> str | None:

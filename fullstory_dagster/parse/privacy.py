@@ -14,6 +14,10 @@ import polars as pl
 from fullstory_dagster.fields import FIELDS_BY_NAME, LEGACY_NAMES
 from fullstory_dagster.parse.json_text import Item, object_items, object_text, scalar_text
 
+_COLUMNS_MEANT = {name.lower(): name for name in FIELDS_BY_NAME} | {
+    old.lower(): column for old, column in LEGACY_NAMES.items()
+}
+
 
 @dataclass(frozen=True)
 class PrivacyPolicy:
@@ -53,16 +57,16 @@ class PrivacyPolicy:
         return hmac.new(self.hash_key.encode(), text.encode(), hashlib.sha256).hexdigest() if text else text
 
     def _without_private_variables(self, custom_vars: str) -> str | None:
-        # A value that did not fit its column stands here under the column's name, an older spelling under its own:
-        # what is said of the column holds for both.
+        # A value that did not fit its column stands here under the column's name, an older spelling or one in another
+        # case under its own: what is said of the column holds for all.
         kept: list[Item] = []
         for name, value in object_items(custom_vars.encode()):
-            meant = {name, LEGACY_NAMES.get(name, name)}
-            if meant & self.exclude:
+            meant = _COLUMNS_MEANT.get(name.lower(), name)
+            if meant in self.exclude:
                 continue
-            if meant & self.hash:
+            if meant in self.hash:
                 kept.append((name, msgspec.json.encode(self._hashed(scalar_text(value)))))
-            elif name == "PageIp" and self.truncate_ip:
+            elif meant == "PageIp" and self.truncate_ip:
                 continue
             else:
                 kept.append((name, value))

@@ -12,13 +12,17 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from decimal import Decimal, InvalidOperation
 from typing import Annotated, Any
+from urllib.parse import unquote
 
 import msgspec
 
 from fullstory_dagster.fields import FIELDS, FIELDS_BY_NAME, LEGACY_NAMES, FieldType
 from fullstory_dagster.parse.identity import IDENTITY_COLUMNS, event_id
-from fullstory_dagster.parse.json_text import Item, object_items, object_text, scalar_text
+from fullstory_dagster.parse.json_text import Item, depth, object_items, object_text, scalar_text
 
+# Readers count on Python's own limit of 1,000, which the callers' frames use up as well: whether a row is kept must not
+# hang on who parses it.
+_MAX_DEPTH = 500
 _INT64 = range(-(2**63), 2**63)
 _EPOCH = datetime(1970, 1, 1)  # noqa: DTZ001 (epoch arithmetic on UTC without zone, as in the column)
 _SECOND = timedelta(seconds=1)
@@ -41,9 +45,11 @@ _POSITIONS = {field.name: position for position, field in enumerate(FIELDS)}
 _REQUIRED = tuple(field.name for field in FIELDS if field.is_required)
 _REQUIRED_POSITIONS = tuple(_POSITIONS[name] for name in _REQUIRED)
 _IDENTITY_POSITIONS = tuple(_POSITIONS[name] for name in IDENTITY_COLUMNS)
+_SELECTOR_IN_IDENTITY = IDENTITY_COLUMNS.index("EventTargetSelector")
 _EVENT_START = _POSITIONS["EventStart"]
 _TIME_POSITIONS = tuple(_POSITIONS[field.name] for field in FIELDS if field.type == "timestamp")
 
+_BEFORE_COLON = (b" :", b"\t", b"\r", b"\n")  # the last three stand nowhere else in a valid object but between tokens
 _PLAIN_TIME = re.compile(
     r"(\d{4})-(\d\d)-(\d\d)[Tt ](\d\d):(\d\d):(\d\d)(?:\.(\d+))?(?:[Zz]|([+-])(\d\d):?(\d\d))", re.ASCII
 )
@@ -85,6 +91,8 @@ def read_row(text: bytes) -> Row:
     Raises:
         RowRejectedError: it is no JSON object, a required field cannot be read, or DuckDB could not hold its text.
     """
+    if text.count(b"[") + text.count(b"{") > _MAX_DEPTH and depth(text) > _MAX_DEPTH:
+        raise RowRejectedError(f"lists or objects stand more than {_MAX_DEPTH} deep in one another")
     try:
         if not text.isascii():
             text.decode()
@@ -93,11 +101,11 @@ def read_row(text: bytes) -> Row:
         raise RowRejectedError("the text is not UTF-8") from None
     except msgspec.ValidationError:
         raise RowRejectedError("not a JSON object") from None
-    except (msgspec.DecodeError, RecursionError) as error:
+    except msgspec.DecodeError as error:
         raise RowRejectedError(f"not valid JSON: {error}") from None
-    # Every name is followed by a colon: fewer or more quote-colon pairs than names means nesting, spaces or a name
-    # that stands twice, and only a full reading tells which.
-    if text.count(b'":') != len(raw):
+    # Every name is followed by a colon: other than as many quote-colon pairs as names means nesting or a name that
+    # stands twice, and only a full reading tells which. A blank before a colon would hide a name from the count.
+    if text.count(b'":') != len(raw) or any(blank in text for blank in _BEFORE_COLON):
         items = object_items(text)
         if len(items) > len(raw):
             return _read_carefully(items)
@@ -136,9 +144,9 @@ def _read_carefully(items: list[Item]) -> Row:
             n_misfit += 1
     for name, at in zip(_REQUIRED, _REQUIRED_POSITIONS, strict=True):
         if values[at] is None or values[at] == "":
-            given = next((value for other, value in reversed(items) if other == name), None)
-            shown = "missing" if given is None else f"{given[:40].decode(errors='replace')}, which is no {name}"
-            raise RowRejectedError(f"{name} is {shown}")
+            # Without the value: a reason is kept, and shown, where privacy settings keep no raw text.
+            is_empty = all(value in (b"null", b'""') for other, value in items if other == name)
+            raise RowRejectedError(f"{name} is {'missing' if is_empty else f'no {FIELDS_BY_NAME[name].type}'}")
     return _finished(values, custom, n_misfit)
 
 
@@ -155,6 +163,8 @@ def _finished(values: list[Any], custom: list[Item], n_misfit: int) -> Row:
             variables.append((name, said))
     identity = [_identity_text(values[at]) for at in _IDENTITY_POSITIONS]
     identity[IDENTITY_COLUMNS.index("EventStart")] = str(epoch_ms(values[_EVENT_START]))
+    # A real export under the older name escapes selectors (`%2D` for a dash); that the newer name does not is a guess.
+    identity[_SELECTOR_IN_IDENTITY] = unquote(identity[_SELECTOR_IN_IDENTITY])
     if n_misfit:
         # What did not fit its column still tells one event from another.
         misfits = dict(kept)
@@ -178,8 +188,8 @@ def read_value(value: bytes, kind: FieldType) -> tuple[Any, bool]:
 
     Returns:
         tuple: the value or None, and whether nothing was lost. null is None without a loss; a text that says a whole
-            number is one; anything that would be rounded, cut or guessed is None and lost. A time finer than
-            microseconds is cut and lost.
+            number is one; anything that would be cut or guessed is None and lost, for whole numbers what would be
+            rounded, too: a float column holds the nearest float. A time finer than microseconds is cut and lost.
     """
     if value == b"null":
         return None, True
@@ -228,7 +238,10 @@ def _read_time(said: str) -> tuple[str | None, bool]:
         return None, False
     year, month, day, hour, minute, second = (int(part) for part in parts.groups()[:6])
     digits = parts[7] or ""
-    offset = timedelta(hours=int(parts[9] or 0), minutes=int(parts[10] or 0)) * (-1 if parts[8] == "-" else 1)
+    offset_hours, offset_minutes = int(parts[9] or 0), int(parts[10] or 0)
+    if offset_hours > 23 or offset_minutes > 59:
+        return None, False
+    offset = timedelta(hours=offset_hours, minutes=offset_minutes) * (-1 if parts[8] == "-" else 1)
     try:
         instant = datetime(year, month, day, hour, minute, second) - offset  # noqa: DTZ001 (UTC from here on)
     except (ValueError, OverflowError):
