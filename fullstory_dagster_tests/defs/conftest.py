@@ -142,6 +142,15 @@ def instance() -> Iterator[dg.DagsterInstance]:
         yield instance
 
 
+@pytest.fixture
+def stored_instance(tmp_path: Path) -> Iterator[dg.DagsterInstance]:
+    """Dagster's storage on disk, in ``home`` below the test's own folder."""
+    (tmp_path / "home").mkdir()
+    overrides = {"telemetry": {"enabled": False}, "nux": {"enabled": False}}
+    with dg.DagsterInstance.local_temp(str(tmp_path / "home"), overrides=overrides) as instance:
+        yield instance
+
+
 Materialize = Callable[..., dg.ExecuteInProcessResult]
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -161,14 +160,6 @@ def test_the_warehouse_is_free_after_a_load_that_failed(
     assert not materialize("events", 2).success
     with account.ingestion(patience_s=0).warehouse.writing() as connection:
         assert connection.execute(f"SELECT count(*) > 0 FROM {SCHEMA}.events").fetchone() == (True,)
-
-
-@pytest.fixture
-def stored_instance(tmp_path: Path) -> Iterator[dg.DagsterInstance]:
-    (tmp_path / "home").mkdir()
-    overrides = {"telemetry": {"enabled": False}, "nux": {"enabled": False}}
-    with dg.DagsterInstance.local_temp(str(tmp_path / "home"), overrides=overrides) as instance:
-        yield instance
 
 
 def test_dagster_stores_nothing_personal_and_no_secret(
