@@ -47,20 +47,22 @@ def _line(outcome: Outcome[Load]) -> str:
         load = outcome.result
         rejected = f", {load.rows_rejected} rejected" if load.rows_rejected else ""
         return f"{outcome.window}: {load.rows_kept:,} rows{rejected}"
-    return f"{outcome.window}: {'skipped' if outcome.is_unavailable else 'FAILED'}: {outcome.error}"
+    # The summary says why.
+    return f"{outcome.window}: {'skipped' if outcome.is_unavailable else 'FAILED'}"
 
 
 def print_summary(console: Console, summary: SyncSummary, dbt: str | None) -> None:
     """What a sync did, in a few lines."""
+    windows = "window" if len(summary.loaded) == 1 else "windows"
     console.print(
-        f"[bold]{len(summary.loaded)}[/] windows loaded, [bold]{summary.n_rows:,}[/] rows, "
+        f"[bold]{len(summary.loaded)}[/] {windows} loaded, [bold]{summary.n_rows:,}[/] rows, "
         f"{len(summary.skipped)} skipped, {len(summary.failed)} failed, {summary.seconds:.1f} s."
     )
     reasons: dict[str, list[Window]] = {}
     for window, reason in summary.skipped.items():
         reasons.setdefault(reason, []).append(window)
-    for reason, windows in reasons.items():
-        console.print(f"  skipped {_named(windows)}: {reason}", soft_wrap=True)
+    for reason, skipped in reasons.items():
+        console.print(f"  skipped {_named(skipped)}: {reason}", soft_wrap=True)
     for window, reason in summary.failed.items():
         console.print(Text(f"  failed {window}: {reason}", style="red"), soft_wrap=True)
     if dbt:
@@ -92,7 +94,8 @@ def print_status(console: Console, status: Status) -> None:
     console.print(table)
     for entry in [entry for entry in status.windows if entry.attempt][:_NAMED]:
         assert entry.attempt is not None  # noqa: S101 (filtered above)
-        tried = f"{entry.attempt.count} tries, the last at {entry.attempt.last_at:%Y-%m-%d %H:%M} UTC"
+        tries = "1 try" if entry.attempt.count == 1 else f"{entry.attempt.count} tries"
+        tried = f"{tries}, the last at {entry.attempt.last_at:%Y-%m-%d %H:%M} UTC"
         console.print(Text(f"{entry.window}: {entry.attempt.error} ({tried})", style="red"), soft_wrap=True)
     loads = status.loads
     if not loads:

@@ -25,7 +25,7 @@ from fullstory_dagster.api import (
 from fullstory_dagster.api.clock import Clock
 from fullstory_dagster.api.rate_limit import DEFAULT_LIMITS
 from fullstory_dagster.errors import WindowNotOfferedError, WindowUnavailableError
-from fullstory_dagster.parse.bundle import BATCH_SCHEMA, BundleParser
+from fullstory_dagster.parse.bundle import BATCH_SCHEMA, REJECT_SCHEMA, BundleParser
 from fullstory_dagster.parse.identity import number_twins
 from fullstory_dagster.parse.privacy import PrivacyPolicy
 from fullstory_dagster.settings import Settings
@@ -44,6 +44,8 @@ DATASET_SCHEMA = pl.Schema(
     | {"_window_start": pl.Datetime("us"), "_window_end": pl.Datetime("us"), "_export_id": pl.String()}
 )
 """Columns of a window's Parquet file; times are UTC without zone."""
+
+_REJECTS_FILE_SCHEMA = pl.Schema(dict(REJECT_SCHEMA) | {"export_id": pl.String()})
 
 
 @dataclass(frozen=True)
@@ -93,9 +95,11 @@ class Ingestion:
         Raises:
             WindowUnavailableError: FullStory cannot have the whole window yet; nothing is wrong.
             WindowNotOfferedError: the window is older than the account's first bundle.
+            WarehouseMismatchError: a bundle of another length is kept for the same start.
             FullStoryError: it failed; noted in the attempt log.
         """
         self.refuse_unavailable(window)
+        self.bundles.refuse_other_length(window)
         with self._attempt(window, "fetch"):
             started = time.perf_counter()
             if self.settings.export_api == "segment":
@@ -128,15 +132,12 @@ class Ingestion:
             started = time.perf_counter()
             bundle = self.bundles.require(window)
             parser = BundleParser(window, self._privacy())
-            rejects: list[dict[str, Any]] = []
 
-            def batches() -> Iterator[pl.DataFrame]:
+            def batches() -> Iterator[tuple[pl.DataFrame, pl.DataFrame]]:
                 for file in bundle.files:
                     for batch in parser.parse(self.bundles.read(file)):
-                        rejects.extend(
-                            row | {"export_id": file.export_id} for row in batch.rejects.iter_rows(named=True)
-                        )
-                        yield _with_window(batch.rows, window, file)
+                        export_id = pl.lit(file.export_id, dtype=pl.String)
+                        yield _with_window(batch.rows, window, file), batch.rejects.with_columns(export_id=export_id)
 
             def summary() -> dict[str, Any]:
                 return asdict(parser.counts) | {
@@ -148,9 +149,9 @@ class Ingestion:
             return self.dataset.publish(
                 window,
                 schema=DATASET_SCHEMA,
+                rejects_schema=_REJECTS_FILE_SCHEMA,
                 batches=batches(),
                 rename_twins=number_twins,
-                rejects=rejects,
                 summary=summary,
             )
 

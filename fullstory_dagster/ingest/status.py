@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Literal
 
-from fullstory_dagster.errors import WindowNotOfferedError, WindowUnavailableError
+from fullstory_dagster.errors import WarehouseMismatchError, WindowNotOfferedError, WindowUnavailableError
 from fullstory_dagster.ingest.ingestion import Ingestion
 from fullstory_dagster.store.attempts import FailedAttempt
 from fullstory_dagster.store.warehouse import Load
@@ -23,6 +23,11 @@ STATES: dict[State, str] = {
     "partial": "FullStory's bundles do not cover it yet",
     "not offered": "older than FullStory's first bundle",
     "failed": "the last attempt failed",
+}
+
+_UNAVAILABLE: dict[str, State] = {
+    WindowUnavailableError.__name__: "partial",
+    WindowNotOfferedError.__name__: "not offered",
 }
 
 RETRY_EVERY = timedelta(hours=1)
@@ -48,6 +53,8 @@ class WindowStatus:
 
     def is_wanted(self, now: datetime) -> bool:
         """Whether the sensor should ask for it: never loaded or not settled, and no failure that needs a person."""
+        if self.state in ("loaded", "empty"):
+            return False
         if self.attempt:
             # Bundles that do not cover the window yet may take days: asking for the list again costs nothing.
             is_bounded = self.state == "partial" or self.attempt.count <= MAX_RETRIES
@@ -94,9 +101,11 @@ def read_status(ingestion: Ingestion) -> Status:
 
     Raises:
         WarehouseLockedError: somebody else held the warehouse for too long.
+        WarehouseMismatchError: the warehouse holds windows of another length than the settings say.
     """
     now = ingestion.clock.now()
     loads = ingestion.warehouse.current_loads()
+    _refuse_other_length(ingestion, loads)
     attempts = ingestion.attempts.all()
     # A window that was once loaded stays in sight, whatever the start date says now.
     windows = sorted({*ingestion.settings.grid.available(now), *loads})
@@ -110,19 +119,28 @@ def read_status(ingestion: Ingestion) -> Status:
     )
 
 
+def _refuse_other_length(ingestion: Ingestion, loads: dict[Window, Load]) -> None:
+    length = ingestion.settings.grid.length
+    other = next((window for window in loads if window.end - window.start != length), None)
+    if other:
+        raise WarehouseMismatchError(
+            f"FULLSTORY_BUNDLE_HOURS says {ingestion.settings.bundle_hours}, but the warehouse holds windows of "
+            f"another length, such as {other}; nothing was done. Set it back, or load into another FULLSTORY_SCHEMA "
+            "with another FULLSTORY_STORE_URL.",
+            setting="FULLSTORY_BUNDLE_HOURS",
+        )
+
+
 def _window_status(window: Window, load: Load | None, attempt: FailedAttempt | None) -> WindowStatus:
     return WindowStatus(window, _state(load, attempt), load, attempt)
 
 
 def _state(load: Load | None, attempt: FailedAttempt | None) -> State:
-    if attempt and attempt.kind == WindowNotOfferedError.__name__:
-        return "not offered"
-    if attempt and attempt.kind == WindowUnavailableError.__name__:
-        return "partial"
-    if attempt:
+    if attempt and attempt.kind not in _UNAVAILABLE:
         return "failed"
     if load is None:
-        return "missing"
+        return _UNAVAILABLE[attempt.kind] if attempt else "missing"
+    # That FullStory does not have the window (any more) says nothing against the rows that are there.
     if not load.is_settled:
         return "unsettled"
     return "loaded" if load.rows_in else "empty"

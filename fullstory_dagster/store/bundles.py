@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from fullstory_dagster.compression import gunzip
-from fullstory_dagster.errors import BundleMissingError
+from fullstory_dagster.errors import BundleMissingError, WarehouseMismatchError
 from fullstory_dagster.store.objects import ObjectStore, publish_text
 from fullstory_dagster.windows import Window
 
@@ -111,11 +111,9 @@ class BundleStore:
         self._delete_all(bundle.window, but={_sidecar_key(bundle.window), *(file.key for file in bundle.files)})
 
     def get(self, window: Window) -> StoredBundle | None:
-        """The window's bundle, None if none was kept."""
-        try:
-            with self._objects.open(_sidecar_key(window)) as file:
-                sidecar = json.load(file)
-        except FileNotFoundError:
+        """The window's bundle, None if none was kept; one of another length is not the window's."""
+        sidecar = self._sidecar(window)
+        if sidecar is None or datetime.fromisoformat(sidecar["window_end"]) != window.end:
             return None
         return StoredBundle(
             window=window,
@@ -126,6 +124,24 @@ class BundleStore:
             fetch_s=sidecar["fetch_s"],
             shaping=sidecar["shaping"],
         )
+
+    def refuse_other_length(self, window: Window) -> None:
+        """Stop before a bundle of another length that begins at the same instant is written over.
+
+        Raises:
+            WarehouseMismatchError: there is one.
+        """
+        sidecar = self._sidecar(window)
+        if sidecar is None:
+            return
+        kept = Window(window.start, datetime.fromisoformat(sidecar["window_end"]))
+        if kept != window:
+            raise WarehouseMismatchError(
+                f"The window {window} was not fetched: a bundle of {kept} is kept, and would be lost. Set "
+                "FULLSTORY_BUNDLE_HOURS back, or keep the new windows under another FULLSTORY_STORE_URL and "
+                "FULLSTORY_SCHEMA.",
+                setting="FULLSTORY_BUNDLE_HOURS",
+            )
 
     def require(self, window: Window) -> StoredBundle:
         """The window's bundle.
@@ -149,6 +165,14 @@ class BundleStore:
         """Forget the window's bundle, the sidecar first."""
         self._objects.delete(_sidecar_key(window))
         self._delete_all(window, but=set())
+
+    def _sidecar(self, window: Window) -> dict[str, Any] | None:
+        try:
+            with self._objects.open(_sidecar_key(window)) as file:
+                sidecar: dict[str, Any] = json.load(file)
+                return sidecar
+        except FileNotFoundError:
+            return None
 
     def _delete_all(self, window: Window, but: set[str]) -> None:
         for key in list(self._objects.keys(_folder(window))):

@@ -1,7 +1,8 @@
-"""The Parquet dataset: one file of typed events a window, partitioned by window as Hive does, beside its rejects.
+"""The Parquet dataset: one file of typed events a window, partitioned by window as Hive does.
 
 ``events/window_start=20260601T0000Z/events.parquet`` is the commit point: it names the parse it comes from, and the
-counts and the rejects of that parse were published before it.
+counts and the rejects of that parse were published before it, under ``parses/``: engines that read a folder whole find
+nothing but events below ``events/``.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ import json
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
+from typing import Any, BinaryIO
 from uuid import uuid4
 
 import polars as pl
@@ -32,7 +33,7 @@ class ParsedWindow:
         window: the range.
         parse_id: unique for every parse.
         events_location: the Parquet file.
-        rejects_location: newline-delimited JSON of position, export_id, reason, raw_text, raw_sha256.
+        rejects_location: Parquet file of position, export_id, reason, raw_text, raw_sha256.
         rows_in: rows FullStory sent = kept + rejected + outside.
         rows_kept: rows in the Parquet file.
         rows_rejected: rows in the rejects file.
@@ -72,49 +73,51 @@ class EventDataset:
         window: Window,
         *,
         schema: pl.Schema,
-        batches: Iterable[pl.DataFrame],
+        rejects_schema: pl.Schema,
+        batches: Iterable[tuple[pl.DataFrame, pl.DataFrame]],
         rename_twins: Callable[[pl.LazyFrame], pl.DataFrame | None],
-        rejects: Iterable[dict[str, Any]],
         summary: Callable[[], dict[str, Any]],
     ) -> ParsedWindow:
         """Write a window's rows as they come, and publish them when all of them came.
 
         Args:
             window: whose rows they are.
-            schema: columns of every batch.
-            batches: rows in order; memory holds a few batches at a time.
+            schema: columns of the rows.
+            rejects_schema: columns of the rejects.
+            batches: rows and rejects in order; memory holds a few batches at a time.
             rename_twins: given the written rows, new ids by row number, or None.
-            rejects: read after the batches.
             summary: the counts of :class:`ParsedWindow`, asked for after the batches.
         """
         parse_id = uuid4().hex
-        with self._objects.scratch() as written, self._objects.scratch() as renamed:
-            _sink(_stream(batches, schema), str(written), parse_id)
+        with self._objects.scratch() as written, self._objects.scratch() as renamed, self._objects.scratch() as lines:
+            # Only one Parquet file can be streamed into at a time: rejects, few as a rule, wait in another.
+            with lines.open("wb") as file:
+                _sink(_stream(_rows_of(batches, file), schema), str(written), parse_id)
             result = written
             new_ids = rename_twins(pl.scan_parquet(written))
             if new_ids is not None:
                 _sink(_with_ids(pl.scan_parquet(written), new_ids), str(renamed), parse_id)
                 result = renamed
-            with self._objects.scratch() as lines:
-                with lines.open("w", encoding="utf-8") as file:
-                    file.writelines(json.dumps(reject) + "\n" for reject in rejects)
-                self._objects.publish(_rejects_key(window, parse_id), lines)
-            publish_text(self._objects, _summary_key(window, parse_id), json.dumps(summary(), default=_iso, indent=1))
+            with self._objects.scratch() as rejects:
+                _sink(pl.scan_ndjson(lines, schema=rejects_schema), str(rejects), parse_id)
+                self._objects.publish(_rejects_key(window, parse_id), rejects)
+            described = {"window_end": window.end, **summary()}
+            publish_text(self._objects, _summary_key(window, parse_id), json.dumps(described, default=_iso, indent=1))
             self._objects.publish(_events_key(window), result)
         parsed = self.require(window)
-        self._delete_all(
-            window, but={_events_key(window), _rejects_key(window, parse_id), _summary_key(window, parse_id)}
-        )
+        self._delete_parses(window, but=parse_id)
         return parsed
 
     def get(self, window: Window) -> ParsedWindow | None:
-        """The window's parse, None if there is none."""
+        """The window's parse, None if there is none; one of another length is not the window's."""
         try:
             with self._objects.open(_events_key(window)) as file:
                 parse_id = pl.read_parquet_metadata(file)["parse_id"]
             with self._objects.open(_summary_key(window, parse_id)) as file:
                 summary = json.load(file)
         except FileNotFoundError:
+            return None
+        if datetime.fromisoformat(summary.pop("window_end")) != window.end:
             return None
         for name in ("min_event_start_at", "max_event_start_at"):
             summary[name] = datetime.fromisoformat(summary[name]) if summary[name] else None
@@ -146,12 +149,19 @@ class EventDataset:
     def delete(self, window: Window) -> None:
         """Remove the window's files, the commit point first."""
         self._objects.delete(_events_key(window))
-        self._delete_all(window, but=set())
+        self._delete_parses(window)
 
-    def _delete_all(self, window: Window, but: set[str]) -> None:
-        for key in list(self._objects.keys(_folder(window))):
-            if key not in but:
+    def _delete_parses(self, window: Window, but: str | None = None) -> None:
+        kept = {_rejects_key(window, but), _summary_key(window, but)} if but else set()
+        for key in list(self._objects.keys(_parses_folder(window))):
+            if key not in kept:
                 self._objects.delete(key)
+
+
+def _rows_of(batches: Iterable[tuple[pl.DataFrame, pl.DataFrame]], rejects_file: BinaryIO) -> Iterator[pl.DataFrame]:
+    for rows, rejects in batches:
+        rejects.write_ndjson(rejects_file)
+        yield rows
 
 
 def _stream(batches: Iterable[pl.DataFrame], schema: pl.Schema) -> pl.LazyFrame:
@@ -189,17 +199,17 @@ def _iso(value: object) -> str:
     raise TypeError(f"no JSON for {type(value).__name__}")
 
 
-def _folder(window: Window) -> str:
-    return f"events/window_start={window.slug}/"
-
-
 def _events_key(window: Window) -> str:
-    return f"{_folder(window)}events.parquet"
+    return f"events/window_start={window.slug}/events.parquet"
+
+
+def _parses_folder(window: Window) -> str:
+    return f"parses/window_start={window.slug}/"
 
 
 def _rejects_key(window: Window, parse_id: str) -> str:
-    return f"{_folder(window)}rejects-{parse_id}.ndjson"
+    return f"{_parses_folder(window)}{parse_id}-rejects.parquet"
 
 
 def _summary_key(window: Window, parse_id: str) -> str:
-    return f"{_folder(window)}parse-{parse_id}.json"
+    return f"{_parses_folder(window)}{parse_id}.json"
