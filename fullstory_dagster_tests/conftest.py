@@ -1,4 +1,4 @@
-"""What every test starts from: no settings in the environment, no `.env` in the working directory, the same examples."""
+"""What every test starts from: an environment without settings, a folder without `.env`, the same examples always."""
 
 from __future__ import annotations
 

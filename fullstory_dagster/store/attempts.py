@@ -67,21 +67,23 @@ class AttemptLog:
 
     def get(self, window: Window) -> FailedAttempt | None:
         """The window's latest failure, if it failed last."""
-        try:
-            with self._objects.open(_key(window)) as file:
-                return _read(json.load(file))
-        except FileNotFoundError:
-            return None
+        return self._get(_key(window))
 
     def all(self) -> dict[Window, FailedAttempt]:
         """Every window whose last attempt failed."""
         attempts = {}
         for key in self._objects.keys(""):
-            if key.endswith("Z.json"):
-                with self._objects.open(key) as file:
-                    attempt = _read(json.load(file))
+            # Between the listing and the reading another process may have loaded the window.
+            if key.endswith("Z.json") and (attempt := self._get(key)):
                 attempts[attempt.window] = attempt
         return attempts
+
+    def _get(self, key: str) -> FailedAttempt | None:
+        try:
+            with self._objects.open(key) as file:
+                return _read(json.load(file))
+        except FileNotFoundError:
+            return None
 
 
 def _key(window: Window) -> str:

@@ -1,0 +1,101 @@
+"""A store and a warehouse of their own for every test, filled from rows as FullStory would send them."""
+
+from __future__ import annotations
+
+import gzip
+import hashlib
+import json
+from collections.abc import Sequence
+from dataclasses import asdict
+from datetime import datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+import pytest
+
+from fullstory_dagster.parse.bundle import BATCH_SCHEMA, REJECT_SCHEMA, BundleParser
+from fullstory_dagster.parse.identity import number_twins
+from fullstory_dagster.store.bundles import BundleStore, StoredBundle
+from fullstory_dagster.store.dataset import EventDataset, ParsedWindow
+from fullstory_dagster.store.objects import LocalStore
+from fullstory_dagster.store.warehouse import Load, Warehouse
+from fullstory_dagster.windows import Window
+from fullstory_dagster_tests.sample_events import DAY
+
+SHAPING = {"export_api": "segment", "bundle_hours": 24}
+
+
+class Loader:
+    """Takes rows through the store, one stage or all of them."""
+
+    def __init__(self, folder: Path) -> None:
+        self.objects = LocalStore(folder / "store")
+        self.bundles = BundleStore(self.objects)
+        self.dataset = EventDataset(self.objects)
+        self.warehouse = Warehouse(folder / "warehouse.duckdb", "fullstory", lock_timeout_s=20)
+
+    def keep(
+        self,
+        rows: Sequence[Any] | bytes,
+        window: Window = DAY,
+        *,
+        export_id: str = "e1",
+        requested_at: datetime | None = None,
+    ) -> StoredBundle:
+        content = rows if isinstance(rows, bytes) else json.dumps(rows).encode()
+        packed = gzip.compress(content, mtime=0)
+        with self.bundles.receive() as scratch:
+            scratch.write_bytes(packed)
+            file = self.bundles.publish_file(
+                window, scratch, export_id=export_id, size=len(packed), sha256=hashlib.sha256(packed).hexdigest()
+            )
+        requested_at = requested_at or window.settled_at
+        bundle = StoredBundle(
+            window, "segment", (file,), requested_at, requested_at + timedelta(minutes=1), 60.0, SHAPING
+        )
+        self.bundles.publish(bundle)
+        return bundle
+
+    def parse(self, window: Window = DAY) -> ParsedWindow:
+        bundle = self.bundles.require(window)
+        parser = BundleParser(window)
+        bounds = [pl.lit(bound.replace(tzinfo=None), dtype=pl.Datetime("us")) for bound in (window.start, window.end)]
+        export_id = pl.lit(bundle.export_id)
+
+        def batches() -> Any:
+            for batch in parser.parse(self.bundles.read(bundle.files[0])):
+                rows = batch.rows.with_columns(_window_start=bounds[0], _window_end=bounds[1], _export_id=export_id)
+                yield rows, batch.rejects.with_columns(export_id=export_id)
+
+        times = {"_window_start": pl.Datetime("us"), "_window_end": pl.Datetime("us")}
+        return self.dataset.publish(
+            window,
+            schema=pl.Schema(dict(BATCH_SCHEMA) | times | {"_export_id": pl.String()}),
+            rejects_schema=pl.Schema(dict(REJECT_SCHEMA) | {"export_id": pl.String()}),
+            batches=batches(),
+            rename_twins=number_twins,
+            summary=lambda: (
+                asdict(parser.counts) | {"parse_s": 0.5, "bundle_sha256": bundle.sha256, "shaping": bundle.shaping}
+            ),
+        )
+
+    def append(self, window: Window = DAY, **options: Any) -> Load:
+        return self.warehouse.replace_window(
+            self.dataset.require(window),
+            self.bundles.require(window),
+            **{"loaded_at": window.settled_at + timedelta(hours=1)} | options,
+        )
+
+    def load(self, rows: Sequence[Any] | bytes, window: Window = DAY, **options: Any) -> Load:
+        self.keep(rows, window, **options)
+        self.parse(window)
+        return self.append(window)
+
+    def events(self, columns: str = "*") -> list[dict[str, Any]]:
+        return self.warehouse.query(f'SELECT {columns} FROM "fullstory"."events" ORDER BY EventStart, _event_id')
+
+
+@pytest.fixture
+def loader(tmp_path: Path) -> Loader:
+    return Loader(tmp_path)

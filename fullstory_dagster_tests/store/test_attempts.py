@@ -1,0 +1,85 @@
+"""What is remembered of failures."""
+
+from __future__ import annotations
+
+from datetime import datetime, timedelta, timezone
+from pathlib import Path
+
+import pytest
+
+from fullstory_dagster.errors import (
+    BundleFormatError,
+    ServerError,
+    WarehouseLockedError,
+    WindowNotOfferedError,
+    WindowUnavailableError,
+)
+from fullstory_dagster.store.attempts import AttemptLog
+from fullstory_dagster.windows import Window
+from fullstory_dagster_tests.sample_events import DAY
+
+NOW = datetime(2026, 6, 3, 12, tzinfo=timezone.utc)
+NEXT_DAY = Window(DAY.end, DAY.end + timedelta(days=1))
+
+
+@pytest.fixture
+def log(tmp_path: Path) -> AttemptLog:
+    return AttemptLog(tmp_path / "attempts")
+
+
+def test_failures_in_a_row_are_counted_and_the_last_is_kept(log: AttemptLog) -> None:
+    log.record_failure(DAY, "fetch", ServerError("FullStory answered 500."), NOW)
+    attempt = log.record_failure(DAY, "parse", BundleFormatError("no JSON, é"), NOW + timedelta(hours=1))
+    assert log.get(DAY) == attempt
+    assert (attempt.stage, attempt.error, attempt.kind, attempt.count) == (
+        "parse",
+        "no JSON, é",
+        "BundleFormatError",
+        2,
+    )
+    assert attempt.last_at == NOW + timedelta(hours=1)
+    assert log.all() == {DAY: attempt}
+
+
+@pytest.mark.parametrize(
+    ("error", "is_transient"),
+    [
+        (ServerError("x"), True),
+        (WarehouseLockedError("x", holder_pid=1), True),
+        (WindowUnavailableError("x"), True),
+        (OSError(28, "No space left on device"), True),
+        (WindowNotOfferedError("x"), False),
+        (BundleFormatError("x"), False),
+        (KeyError("x"), False),
+    ],
+)
+def test_what_passes_by_itself_is_told_from_what_needs_a_person(
+    log: AttemptLog, error: Exception, is_transient: bool
+) -> None:
+    assert log.record_failure(DAY, "fetch", error, NOW).is_transient is is_transient
+
+
+def test_a_window_that_was_loaded_is_forgotten_alone(log: AttemptLog) -> None:
+    for window in (DAY, NEXT_DAY):
+        log.record_failure(window, "fetch", ServerError("x"), NOW)
+    log.clear(DAY)
+    log.clear(DAY)
+    assert list(log.all()) == [NEXT_DAY]
+    assert log.record_failure(DAY, "fetch", ServerError("x"), NOW).count == 1
+
+
+def test_no_failures_are_no_folder(log: AttemptLog, tmp_path: Path) -> None:
+    assert log.all() == {}
+    assert log.get(DAY) is None
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_window_that_is_loaded_while_failures_are_listed_is_left_out(
+    log: AttemptLog, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for window in (DAY, NEXT_DAY):
+        log.record_failure(window, "fetch", ServerError("x"), NOW)
+    listed = list(log._objects.keys(""))
+    monkeypatch.setattr(log._objects, "keys", lambda _prefix: listed)
+    log.clear(DAY)
+    assert list(log.all()) == [NEXT_DAY]

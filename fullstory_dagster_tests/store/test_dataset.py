@@ -1,0 +1,147 @@
+"""Typed Parquet, a window at a time."""
+
+from __future__ import annotations
+
+import json
+from datetime import datetime
+from pathlib import Path
+
+import duckdb
+import polars as pl
+import pytest
+
+from fullstory_dagster.errors import BundleFormatError, BundleMissingError
+from fullstory_dagster_tests.sample_events import DAY, event
+
+from .conftest import SHAPING, Loader
+
+
+def keys(loader: Loader) -> list[str]:
+    return [key for prefix in ("events/", "parses/", ".scratch/") for key in loader.objects.keys(prefix)]
+
+
+def test_a_window_is_read_back_with_its_counts(loader: Loader) -> None:
+    rows = [event(EventStart="2026-06-01T01:00:00.000Z"), event(), event(PageDuration="x"), {"a": 1}]
+    rows.append(event(EventStart="2026-06-02T00:00:00.000Z"))
+    bundle = loader.keep(rows)
+    parsed = loader.parse()
+    assert loader.dataset.get(DAY) == parsed == loader.dataset.require(DAY)
+    counts = (parsed.rows_in, parsed.rows_kept, parsed.rows_rejected, parsed.rows_outside, parsed.values_misfit)
+    assert counts == (5, 3, 1, 1, 1)
+    assert parsed.min_event_start_at == datetime(2026, 6, 1, 1)  # noqa: DTZ001 (UTC without zone, as in the column)
+    assert parsed.max_event_start_at == datetime(2026, 6, 1, 12)  # noqa: DTZ001
+    assert (parsed.bundle_sha256, parsed.shaping, parsed.parse_s) == (bundle.sha256, SHAPING, 0.5)
+    assert pl.read_parquet(parsed.events_location).height == 3
+    assert loader.dataset.size(DAY) == Path(parsed.events_location).stat().st_size
+    (reject,) = pl.read_parquet(parsed.rejects_location).to_dicts()
+    assert (reject["position"], reject["raw_text"], reject["export_id"]) == (3, '{"a": 1}', "e1")
+
+
+def test_parsing_again_replaces_what_was_there(loader: Loader) -> None:
+    loader.keep([event(), {"a": 1}])
+    first = loader.parse()
+    loader.keep([event(), event(PageId=2)])
+    second = loader.parse()
+    assert second.parse_id != first.parse_id
+    assert loader.dataset.require(DAY).rows_kept == 2
+    assert sorted(keys(loader)) == [
+        "events/window_start=20260601T0000Z/events.parquet",
+        f"parses/window_start=20260601T0000Z/{second.parse_id}-rejects.parquet",
+        f"parses/window_start=20260601T0000Z/{second.parse_id}.json",
+    ]
+
+
+@pytest.mark.parametrize("content", [b"", b"[]"])
+def test_a_window_without_events_is_a_file_without_rows(loader: Loader, content: bytes) -> None:
+    loader.keep(content)
+    parsed = loader.parse()
+    frame = pl.read_parquet(parsed.events_location)
+    assert (frame.height, frame.schema["EventStart"], frame.schema["UserId"]) == (0, pl.Datetime("us"), pl.Int64)
+    assert (parsed.rows_in, parsed.min_event_start_at, parsed.max_event_start_at) == (0, None, None)
+    assert pl.read_parquet(parsed.rejects_location).height == 0
+
+
+def test_a_window_of_rejects_only_keeps_all_of_them(loader: Loader) -> None:
+    odd = ['"\\u0000"', '"\x00"', '{"a":"\\ud800"}', "é🎈\u2028", "x" * 100_000, '{"quote":"\\""}', "null"]
+    loader.keep("\n".join(['{"b":1}', *odd]).encode())
+    parsed = loader.parse()
+    assert (parsed.rows_kept, parsed.rows_rejected) == (0, 8)
+    assert pl.read_parquet(parsed.rejects_location)["raw_text"].to_list() == ['{"b":1}', *odd]
+
+
+def test_twins_get_ids_of_their_own_whatever_their_order(loader: Loader) -> None:
+    rows = [event(user_x_int=n % 3, PageDuration=n % 2) for n in range(12)] + [event(PageId=1)]
+    loader.keep(rows)
+    columns = ["_event_id", "CustomVars", "PageDuration", "PageId"]
+    first = pl.read_parquet(loader.parse().events_location)
+    loader.keep(rows[::-1])
+    second = pl.read_parquet(loader.parse().events_location)
+    assert first["_event_id"].n_unique() == 13
+    assert set(first.select(columns).rows()) == set(second.select(columns).rows())
+    assert first["PageId"].to_list() == second["PageId"].to_list()[::-1]
+
+
+def test_a_bundle_that_breaks_off_leaves_the_parse_before_it(loader: Loader) -> None:
+    loader.keep([event()])
+    before = loader.parse()
+    kept = keys(loader)
+    loader.keep(json.dumps([event()] * 3).encode()[:-1])
+    with pytest.raises(BundleFormatError, match="ends inside its JSON array"):
+        loader.parse()
+    assert loader.dataset.get(DAY) == before
+    assert keys(loader) == kept
+
+
+@pytest.mark.parametrize("nth", [1, 2, 3])
+def test_a_failure_at_any_step_of_publishing_leaves_the_parse_before_it(
+    loader: Loader, monkeypatch: pytest.MonkeyPatch, nth: int
+) -> None:
+    loader.keep([event()])
+    before = loader.parse()
+    loader.keep([event(), event(PageId=2)])
+    publish, n_published = loader.objects.publish, 0
+
+    def failing(key: str, source: Path) -> None:
+        nonlocal n_published
+        n_published += 1
+        if n_published == nth:
+            raise OSError(28, "No space left on device")
+        publish(key, source)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(loader.objects, "publish", failing)
+        with pytest.raises(OSError, match="No space"):
+            loader.parse()
+    assert loader.dataset.get(DAY) == before
+    assert pl.read_parquet(before.events_location).height == 1
+    assert pl.read_parquet(before.rejects_location).height == 0
+    # The next parse clears away what the failed one had published.
+    loader.parse()
+    assert len(keys(loader)) == 3
+
+
+def test_a_window_that_was_not_parsed_is_missed_by_name(loader: Loader) -> None:
+    assert loader.dataset.get(DAY) is None
+    assert loader.dataset.size(DAY) == 0
+    with pytest.raises(BundleMissingError, match=r"2026-06-01 00:00 to .*parsed_events"):
+        loader.dataset.require(DAY)
+
+
+def test_a_deleted_window_leaves_nothing(loader: Loader) -> None:
+    loader.keep([event()])
+    loader.parse()
+    loader.dataset.delete(DAY)
+    assert loader.dataset.get(DAY) is None
+    assert keys(loader) == []
+
+
+def test_engines_read_the_folder_of_events_as_a_hive_dataset(loader: Loader) -> None:
+    loader.keep([event(), {"a": 1}])
+    loader.parse()
+    folder = loader.objects.root / "events"
+    assert {path.name for path in folder.rglob("*") if path.is_file()} == {"events.parquet"}
+    rows = duckdb.sql(
+        f"SELECT UserId, window_start FROM read_parquet('{folder}/**/*.parquet', hive_partitioning = true)"
+    )
+    assert rows.fetchall() == [(5189870820212736, "20260601T0000Z")]
+    assert pl.scan_parquet(folder, hive_partitioning=True).collect().height == 1

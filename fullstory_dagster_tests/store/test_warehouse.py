@@ -1,0 +1,334 @@
+"""Every window in the warehouse exactly once, whoever else is there and whatever fails."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import duckdb
+import pytest
+
+from fullstory_dagster.errors import TransientError, WarehouseLockedError, WarehouseMismatchError
+from fullstory_dagster.fields import EVENT_COLUMNS
+from fullstory_dagster.store.warehouse import Warehouse
+from fullstory_dagster.windows import Window
+from fullstory_dagster_tests.sample_events import DAY, event
+
+from .conftest import SHAPING, Loader
+
+NEXT_DAY = Window(DAY.end, DAY.end + timedelta(days=1))
+TOMORROW = {"EventStart": "2026-06-02T12:00:00.000Z"}
+
+
+def rows_of(loader: Loader, table: str = "events", columns: str = "*") -> list[dict[str, Any]]:
+    return loader.warehouse.query(f'SELECT {columns} FROM "fullstory"."{table}" ORDER BY ALL')
+
+
+def naive(instant: datetime) -> datetime:
+    return instant.replace(tzinfo=None)
+
+
+def test_a_window_is_loaded_with_its_line_in_the_load_log(loader: Loader) -> None:
+    loader.keep([event(), event(PageDuration="x"), {"a": 1}, event(**TOMORROW)])
+    loader.parse()
+    load = loader.append(dagster_run_id="run-1")
+    assert (load.load_id, load.window, load.api, load.export_id) == (1, DAY, "segment", "e1")
+    counts = (
+        load.rows_in,
+        load.rows_kept,
+        load.rows_rejected,
+        load.rows_outside,
+        load.rows_duplicate,
+        load.rows_forgotten,
+    )
+    assert counts == (4, 2, 1, 1, 0, 0)
+    assert load.is_whole
+    assert load.is_settled
+    assert load.values_misfit == 1
+    assert load.min_event_start_at == load.max_event_start_at == datetime(2026, 6, 1, 12)  # noqa: DTZ001
+    assert (load.requested_at, load.loaded_at) == (naive(DAY.settled_at), naive(DAY.settled_at + timedelta(hours=1)))
+    assert (load.settings, load.dagster_run_id) == (SHAPING, "run-1")
+    assert loader.warehouse.current_loads() == {DAY: load}
+    (line,) = rows_of(loader, "_loads")
+    assert line["bundle_sha256"] == loader.bundles.require(DAY).sha256
+    assert (line["fetch_s"], line["parse_s"]) == (60.0, 0.5)
+    assert line["append_s"] > 0
+
+
+def test_rows_carry_the_marks_of_their_load(loader: Loader) -> None:
+    loader.load([event()])
+    (row,) = rows_of(loader)
+    assert list(row) == [field.name for field in EVENT_COLUMNS]
+    marks = [row[name] for name in ("_window_start", "_window_end", "_export_id", "_loaded_at", "_load_id")]
+    assert marks == [naive(DAY.start), naive(DAY.end), "e1", naive(DAY.settled_at + timedelta(hours=1)), 1]
+
+
+def test_loading_a_window_again_gives_the_same_rows(loader: Loader) -> None:
+    rows = [event(PageId=n) for n in range(5)] + [event()] * 3 + [{"a": 1}]
+    loader.load(rows)
+    before = rows_of(loader, columns="* EXCLUDE (_load_id)")
+    again = loader.load(rows[::-1])
+    assert rows_of(loader, columns="* EXCLUDE (_load_id)") == before
+    assert (again.rows_kept, again.rows_duplicate) == (8, 0)
+    assert [row["load_id"] for row in rows_of(loader, "_rejected")] == [2]
+    assert [row["load_id"] for row in rows_of(loader, "_loads")] == [1, 2]
+
+
+def test_what_fullstory_no_longer_sends_goes_with_its_window_only(loader: Loader) -> None:
+    loader.load([event(PageId=1), event(PageId=2), {"a": 1}])
+    loader.load([event(PageId=9, **TOMORROW), {"a": 2}], NEXT_DAY)
+    loader.load([event(PageId=2)])
+    assert [row["PageId"] for row in rows_of(loader, columns="PageId")] == [2, 9]
+    assert [row["raw_text"] for row in rows_of(loader, "_rejected", "raw_text")] == ['{"a": 2}']
+    loads = loader.warehouse.current_loads()
+    assert [(window, load.load_id) for window, load in loads.items()] == [(DAY, 3), (NEXT_DAY, 2)]
+
+
+def test_an_empty_window_is_loaded_too(loader: Loader) -> None:
+    loader.load([event()])
+    load = loader.load([])
+    assert (load.rows_in, load.rows_kept, load.min_event_start_at) == (0, 0, None)
+    assert rows_of(loader) == []
+
+
+def test_load_ids_go_up_whatever_the_order_of_windows(loader: Loader) -> None:
+    ids = [loader.load([event(**TOMORROW)], NEXT_DAY).load_id, loader.load([event()]).load_id]
+    ids.append(loader.load([event(**TOMORROW)], NEXT_DAY).load_id)
+    assert ids == [1, 2, 3]
+
+
+def test_an_event_that_another_window_brought_is_counted_and_stands_once(loader: Loader) -> None:
+    loader.load([event(PageId=1), event(PageId=2)])
+    with loader.warehouse.writing() as connection:
+        # As if the row had come with the window of the day after.
+        connection.execute('UPDATE "fullstory"."events" SET _window_start = _window_end WHERE PageId = 1')
+    load = loader.load([event(PageId=1), event(PageId=2)])
+    assert (load.rows_in, load.rows_kept, load.rows_duplicate) == (2, 1, 1)
+    assert load.is_whole
+    assert [row["PageId"] for row in rows_of(loader, columns="PageId")] == [1, 2]
+
+
+def test_a_failure_inside_the_transaction_leaves_the_rows_and_no_line(loader: Loader) -> None:
+    loader.load([event(PageId=1), {"a": 1}])
+    before = rows_of(loader), rows_of(loader, "_loads"), rows_of(loader, "_rejected")
+    loader.keep([event(PageId=2), {"a": 2}])
+    # The events are deleted and inserted before the rejects are looked for.
+    Path(loader.parse().rejects_location).unlink()
+    with pytest.raises(duckdb.IOException):
+        loader.append()
+    assert (rows_of(loader), rows_of(loader, "_loads"), rows_of(loader, "_rejected")) == before
+    assert loader.load([event(PageId=3)]).load_id == 2
+
+
+def test_an_exception_leaves_no_lock_behind(loader: Loader) -> None:
+    def fail() -> None:
+        with loader.warehouse.writing():
+            raise RuntimeError
+
+    with pytest.raises(RuntimeError):
+        fail()
+    assert loader.load([event()]).load_id == 1
+
+
+def test_windows_of_another_length_are_refused(loader: Loader) -> None:
+    loader.load([event()])
+    before = rows_of(loader)
+    half = Window(DAY.start, DAY.start + timedelta(hours=12))
+    with pytest.raises(WarehouseMismatchError, match=r"windows of 24 h since 2026-06-01.*says 12") as refused:
+        loader.load([], half)
+    assert refused.value.setting == "FULLSTORY_BUNDLE_HOURS"
+    assert rows_of(loader) == before
+    assert list(loader.warehouse.current_loads()) == [DAY]
+
+
+ODD_TEXTS = [
+    '"\\u0000"',
+    '"\x00"',
+    '{"a":"\\ud800"}',
+    "é🎈\u2028",
+    '{"quote":"\\"\'"}',
+    "'; DROP TABLE x; --",
+    "x" * 20_000_000,
+]
+
+
+def test_rejects_of_any_text_are_loaded_in_little_memory(loader: Loader, tmp_path: Path) -> None:
+    # The buffer for reading rejects as JSON was once two gigabytes: one reject was one too many for the default limit.
+    loader.warehouse = Warehouse(tmp_path / "w.duckdb", "fullstory", memory_limit="500MB", threads=1)
+    load = loader.load("\n".join(['{"b":1}', *ODD_TEXTS]).encode() + b"\n\xff")
+    assert load.rows_rejected == 9
+    rejected = loader.warehouse.query('SELECT * FROM "fullstory"."_rejected" ORDER BY position')
+    assert [row["raw_text"] for row in rejected] == ['{"b":1}', *ODD_TEXTS, "\\xff"]
+    assert {(row["export_id"], row["load_id"]) for row in rejected} == {("e1", 1)}
+
+
+def test_events_of_any_text_are_loaded(loader: Loader) -> None:
+    variables = {
+        "evt_nul_str": "\0",
+        "evt_x'; DROP TABLE events; --": "'",
+        "evt_deep": json.loads("[" * 400 + "]" * 400),
+    }
+    load = loader.load([event(EventTargetText="a\0b\n'\"🎈", **variables), event(evt_big_str="x" * 10_000_000)])
+    assert load.rows_kept == 2
+    texts = [row["EventTargetText"] for row in rows_of(loader, columns="EventTargetText")]
+    assert texts == ["a\0b\n'\"🎈", None]
+    custom = [json.loads(row["CustomVars"]) for row in rows_of(loader, columns="CustomVars")]
+    assert variables in custom
+    assert {"evt_big_str": "x" * 10_000_000} in custom
+
+
+def test_queries_written_for_older_names_find_them(loader: Loader) -> None:
+    loader.load([event(EventTargetSelectorTok="html", PageAgent="Mozilla")])
+    (row,) = rows_of(loader, "events_compat")
+    assert list(row) == [*(field.name for field in EVENT_COLUMNS), "EventTargetSelectorTok", "PageAgent"]
+    assert (row["EventTargetSelectorTok"], row["EventTargetSelector"]) == ("html", "html")
+    assert (row["PageAgent"], row["PageUserAgent"]) == ("Mozilla", "Mozilla")
+
+
+def test_before_the_first_load_there_is_nothing_to_read(loader: Loader) -> None:
+    assert loader.warehouse.current_loads() == {}
+    assert loader.warehouse.built_up_to() == {}
+    assert loader.warehouse.query("SELECT 1") == []
+    assert not loader.warehouse.path.exists()
+
+
+def test_a_file_that_somebody_elses_tables_are_in_is_read_as_empty_and_kept(loader: Loader) -> None:
+    with duckdb.connect(loader.warehouse.path) as connection:
+        connection.execute("CREATE TABLE mine AS SELECT 42 AS answer")
+    assert loader.warehouse.current_loads() == {}
+    loader.load([event()])
+    assert loader.warehouse.query("SELECT answer FROM mine") == [{"answer": 42}]
+
+
+def test_what_dbt_built_is_known_by_model(loader: Loader) -> None:
+    loader.load([event()])
+    assert loader.warehouse.built_up_to() == {}
+    with loader.warehouse.writing() as connection:
+        connection.execute("INSERT INTO fullstory._builds VALUES ('a', 1, now()), ('a', 2, now()), ('b', 1, now())")
+    assert loader.warehouse.built_up_to() == {"a": 2, "b": 1}
+
+
+def test_a_query_takes_parameters(loader: Loader) -> None:
+    loader.load([event(PageId=1), event(PageId=2)])
+    found = loader.warehouse.query('SELECT PageId FROM "fullstory"."events" WHERE PageId > $least', {"least": 1})
+    assert found == [{"PageId": 2}]
+
+
+def test_a_broken_file_is_not_taken_for_a_locked_one(tmp_path: Path) -> None:
+    # Its path and many of DuckDB's sentences have the word in them.
+    folder = tmp_path / "lock"
+    folder.mkdir()
+    (folder / "warehouse.duckdb").write_bytes(b"no database" * 10_000)
+    started = time.monotonic()
+    with pytest.raises(duckdb.IOException, match="not a valid DuckDB database"):
+        Warehouse(folder / "warehouse.duckdb", "fullstory", lock_timeout_s=30).current_loads()
+    assert time.monotonic() - started < 10
+
+
+def test_threads_of_one_process_take_turns(loader: Loader) -> None:
+    days = [Window(DAY.start + timedelta(days=n), DAY.end + timedelta(days=n)) for n in range(4)]
+    for day in days:
+        loader.keep([event(EventStart=f"{day.start:%Y-%m-%dT%H:%M:%S}.000Z")], day)
+        loader.parse(day)
+    loads: list[int] = []
+    threads = [threading.Thread(target=lambda day=day: loads.append(loader.append(day).load_id)) for day in days]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert sorted(loads) == [1, 2, 3, 4]
+    assert len(rows_of(loader)) == 4
+
+
+@contextmanager
+def other_process(script: str, path: Path) -> Iterator[subprocess.Popen[str]]:
+    """Another Python process that does something to a file and says so in a line; it ends when its stdin does."""
+    command = [sys.executable, "-c", script, str(path)]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdin is not None
+        assert process.stdout is not None
+        try:
+            assert process.stdout.readline() == "ready\n"
+            yield process
+        finally:
+            process.stdin.close()
+            process.wait(20)
+
+
+HOLD_WITH_DUCKDB = """
+import duckdb, sys
+connection = duckdb.connect(sys.argv[1])
+print("ready", flush=True)
+sys.stdin.read()
+"""
+HOLD_WITH_OURS = """
+import sys
+from pathlib import Path
+from fullstory_dagster.store.warehouse import Warehouse
+with Warehouse(Path(sys.argv[1]), "fullstory").writing():
+    print("ready", flush=True)
+    sys.stdin.read()
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("script", [HOLD_WITH_DUCKDB, HOLD_WITH_OURS], ids=["a person", "one of ours"])
+def test_who_holds_the_warehouse_for_too_long_is_named(loader: Loader, script: str) -> None:
+    loader.load([event(PageId=1)])
+    before = rows_of(loader), rows_of(loader, "_loads")
+    loader.keep([event(PageId=2)])
+    loader.parse()
+    loader.warehouse.lock_timeout_s = 0.5
+    with other_process(script, loader.warehouse.path) as holder:
+        for call in (loader.append, loader.warehouse.current_loads):
+            started = time.monotonic()
+            with pytest.raises(
+                WarehouseLockedError, match=f"held by process {holder.pid} for more than 0.5 s"
+            ) as refused:
+                call()
+            assert 0.4 < time.monotonic() - started < 5
+            assert refused.value.holder_pid == holder.pid
+            assert isinstance(refused.value, TransientError)
+    assert (rows_of(loader), rows_of(loader, "_loads")) == before
+    assert loader.append().rows_kept == 1
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("script", [HOLD_WITH_DUCKDB, HOLD_WITH_OURS], ids=["a person", "one of ours"])
+def test_a_second_process_waits_and_then_loads(loader: Loader, script: str) -> None:
+    loader.load([])
+    loader.keep([event()])
+    loader.parse()
+    with other_process(script, loader.warehouse.path) as holder:
+        assert holder.stdin is not None
+        threading.Timer(0.6, holder.stdin.close).start()
+        started = time.monotonic()
+        assert loader.append().rows_kept == 1
+        assert time.monotonic() - started > 0.4
+
+
+@pytest.mark.slow
+def test_a_process_that_was_killed_holds_nothing(loader: Loader) -> None:
+    loader.load([])
+    with other_process(HOLD_WITH_OURS, loader.warehouse.path) as holder:
+        os.kill(holder.pid, 9)
+        holder.wait(10)
+        loader.warehouse.lock_timeout_s = 2
+        assert loader.load([event()]).rows_kept == 1
+
+
+def test_no_session_time_zone_moves_a_time(loader: Loader) -> None:
+    loader.load([event()])
+    with duckdb.connect(loader.warehouse.path, read_only=True) as connection:
+        connection.execute("LOAD icu; SET TimeZone = 'Asia/Tokyo'")
+        (at,) = connection.execute('SELECT EventStart::VARCHAR FROM "fullstory"."events"').fetchone() or ()
+        assert at == "2026-06-01 12:00:00"
