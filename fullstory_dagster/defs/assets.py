@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable
 import dagster as dg
 
 from fullstory_dagster.defs.automation import follow_upstream
-from fullstory_dagster.defs.failures import raise_for_failed
+from fullstory_dagster.defs.failures import as_failure, raise_for_failed
 from fullstory_dagster.defs.metadata import (
     Metadata,
     bundle_metadata,
@@ -59,7 +59,7 @@ def build_assets(settings: Settings) -> list[dg.AssetsDefinition]:
     )
     def raw_bundles(context: dg.AssetExecutionContext, account: dg.ResourceParam[FullStoryAccount]) -> None:
         ingestion = account.ingestion()
-        with ingestion.client() as client:
+        with as_failure(), ingestion.client() as client:
             outcomes = each_window(
                 windows_of(context, grid), lambda window: ingestion.fetch(window, client), settings.jobs
             )
@@ -119,7 +119,8 @@ def build_assets(settings: Settings) -> list[dg.AssetsDefinition]:
             outcomes,
             lambda load: load_metadata(load) | {"preview": preview(ingestion.dataset.require(load.window))},
         )
-        ingestion.delete_old_bundles()
+        with as_failure():
+            ingestion.delete_old_bundles()
 
     return [raw_bundles, parsed_events, events]
 

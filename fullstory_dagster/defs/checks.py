@@ -5,6 +5,7 @@ from statistics import mean
 
 import dagster as dg
 
+from fullstory_dagster.defs.failures import as_failure
 from fullstory_dagster.defs.names import EVENTS, WAREHOUSE_POOL, asset_key
 from fullstory_dagster.defs.partitions import windows_of
 from fullstory_dagster.defs.resources import FullStoryAccount
@@ -51,10 +52,11 @@ def build_checks(settings: Settings) -> dg.AssetChecksDefinition:
         context: dg.AssetCheckExecutionContext, account: dg.ResourceParam[FullStoryAccount]
     ) -> Iterator[dg.AssetCheckResult]:
         warehouse = account.ingestion().warehouse
-        loads = warehouse.current_loads()
-        in_run = windows_of(context, settings.grid) if _is_partitioned(context) else list(loads)
-        windows = [window for window in in_run if window in loads]
-        audits = audit_windows(warehouse, windows)
+        with as_failure():
+            loads = warehouse.current_loads()
+            in_run = windows_of(context, settings.grid) if _is_partitioned(context) else list(loads)
+            windows = [window for window in in_run if window in loads]
+            audits = audit_windows(warehouse, windows)
         miscounted = {
             audit.window: f"{loads[audit.window].rows_in} came in, {audit.n_rows} are in the table"
             for audit in audits

@@ -2,14 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import dagster as dg
 
+from fullstory_dagster.errors import FullStoryError
 from fullstory_dagster.ingest.sync import Outcome
 
 _SHOWN = 20
+
+
+@contextmanager
+def as_failure() -> Iterator[None]:
+    """Let a step that raises one of our errors fail with its sentence, and not with where in the code it came from."""
+    try:
+        yield
+    except FullStoryError as error:
+        raise dg.Failure(str(error), allow_retries=False) from error
 
 
 def raise_for_failed(context: dg.AssetExecutionContext, outcomes: Sequence[Outcome[Any]]) -> None:
