@@ -20,8 +20,6 @@ from fullstory_dagster.store.warehouse import Warehouse
 DEFAULT_DAYS = 7
 DEFAULT_SEED = 1
 ORG_ID = "demo"
-NO_SIMULATOR = "http://127.0.0.1:9"
-"""The discard port: where the demo looks while no simulator runs, so that a fetch fails at once and says so."""
 
 
 @dataclass(frozen=True)
@@ -45,15 +43,15 @@ class DemoAccount:
         days = (datetime.now(timezone.utc) - self.start).days + 1
         return SimulatorProcess(SimulatorConfig(days=days, seed=self.seed))
 
-    def settings(self, api_url: str = NO_SIMULATOR) -> Settings:
-        """The account's settings, with the simulator at ``api_url``."""
+    def settings(self, api_url: str | None = None) -> Settings:
+        """The account's settings, with the simulator at ``api_url``; without one there is no key and nothing to ask."""
         return read_settings(os.environ | self.environment(api_url))
 
-    def environment(self, api_url: str) -> dict[str, str]:
+    def environment(self, api_url: str | None) -> dict[str, str]:
         """The same as environment variables, whatever the real account's settings say about where things are."""
         return {
-            "FULLSTORY_API_KEY": DEFAULT_KEY,
-            "FULLSTORY_API_URL": api_url,
+            "FULLSTORY_API_KEY": DEFAULT_KEY if api_url else "",
+            "FULLSTORY_API_URL": api_url or "",
             "FULLSTORY_EXPORT_API": "segment",
             "FULLSTORY_BUNDLE_HOURS": "24",
             "FULLSTORY_DELAY_HOURS": "24",

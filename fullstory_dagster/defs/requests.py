@@ -49,7 +49,13 @@ def choose_runs(ingestion: Ingestion, instance: dg.DagsterInstance) -> Requests:
 
     A window that is under way is left alone; one that failed is tried again hourly and a bounded number of times if
     trying can help, and otherwise left to a person. The stage that failed is the one that is asked for.
+
+    Raises:
+        SettingsError: there is no API key, so no run could do anything.
+        WarehouseLockedError: somebody else held the warehouse for too long.
+        WarehouseMismatchError: the warehouse holds windows of another length.
     """
+    ingestion.settings.require_api_key()
     now = ingestion.clock.now()
     grid = ingestion.settings.grid
     windows = read_status(ingestion).windows
