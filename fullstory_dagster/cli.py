@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 import os
-import re
 import subprocess
 import sys
 from contextlib import ExitStack, nullcontext
@@ -217,16 +216,12 @@ def _ingestion() -> Ingestion:
 
 
 def _instant(text: str | None) -> datetime | None:
-    if text is None:
-        return None
+    from fullstory_dagster.setting_values import read_instant
+
     try:
-        if re.fullmatch(r"\d{4}-\d{2}-\d{2}", text):
-            return datetime.strptime(text, "%Y-%m-%d").replace(tzinfo=timezone.utc)
-        instant = datetime.fromisoformat(re.sub(r"[Zz]$", "+00:00", text))
-    except ValueError:
-        allowed = "a date such as 2026-06-01 or a time such as 2026-06-01T12:00:00Z"
-        raise UsageError(f"{text!r} is not {allowed}.") from None
-    return instant.replace(tzinfo=timezone.utc) if instant.tzinfo is None else instant.astimezone(timezone.utc)
+        return None if text is None else read_instant(text)
+    except ValueError as error:
+        raise UsageError(f"{text!r} {error}.") from None
 
 
 def _progress(as_json: bool, what: str) -> Any:

@@ -6,7 +6,8 @@ from fullstory_dagster.defs.names import LOAD_JOB
 from fullstory_dagster.defs.requests import PATIENCE_S, choose_runs
 from fullstory_dagster.defs.resources import FullStoryAccount
 from fullstory_dagster.errors import FullStoryError, SettingsError
-from fullstory_dagster.settings import ANCHORED_SCHEDULE, Settings
+from fullstory_dagster.setting_values import ANCHORED_SCHEDULE
+from fullstory_dagster.settings import Settings
 
 DEFAULT_CRON = "30 0 * * *"
 
