@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 import dagster as dg
-from dagster_dbt import DagsterDbtTranslator, DagsterDbtTranslatorSettings
+from dagster_dbt import DagsterDbtTranslator, DagsterDbtTranslatorSettings, DbtProject
 
 from fullstory_dagster.defs.automation import follow_events
 from fullstory_dagster.defs.names import EVENTS, GROUP_MARTS, GROUP_STAGING, asset_key
@@ -23,6 +23,14 @@ class ModelTranslator(DagsterDbtTranslator):
         """See the class."""
         is_source = dbt_resource_props["resource_type"] == "source"
         return asset_key(self._schema, EVENTS if is_source else dbt_resource_props["name"])
+
+    def get_asset_spec(self, manifest: Mapping[str, Any], unique_id: str, project: DbtProject | None) -> dg.AssetSpec:
+        """Without the arrows from events to models that read it through staging: those only look at its load log."""
+        spec = super().get_asset_spec(manifest, unique_id, project)
+        if spec.group_name == GROUP_STAGING:
+            return spec
+        events = asset_key(self._schema, EVENTS)
+        return spec.replace_attributes(deps=[dep for dep in spec.deps if dep.asset_key != events])
 
     def get_group_name(self, dbt_resource_props: Mapping[str, Any]) -> str:
         """The layer."""
