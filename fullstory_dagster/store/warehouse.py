@@ -22,7 +22,7 @@ import duckdb
 from duckdb import DuckDBPyConnection
 from filelock import FileLock, Timeout
 
-from fullstory_dagster.errors import WarehouseLockedError, WarehouseMismatchError
+from fullstory_dagster.errors import PermanentError, WarehouseLockedError, WarehouseMismatchError
 from fullstory_dagster.fields import FIELDS
 from fullstory_dagster.store.bundles import StoredBundle
 from fullstory_dagster.store.dataset import ParsedWindow
@@ -281,7 +281,11 @@ class Warehouse:
             except duckdb.IOException as error:
                 # Its other errors may speak of a block, or of a path that has the word in it.
                 if "Could not set lock on file" not in str(error):
-                    raise
+                    raise PermanentError(
+                        f"The warehouse {self.path} cannot be opened: {' '.join(str(error).split())} Nothing was "
+                        "changed; put a backup in its place, or move the file away and run 'fullstory-dagster reset'.",
+                        setting="FULLSTORY_WAREHOUSE",
+                    ) from error
                 if time.monotonic() >= deadline:
                     pid = _HOLDER.search(str(error))
                     raise self._locked_error(int(pid[1]) if pid else None) from None
