@@ -24,7 +24,7 @@ from fullstory_dagster.api import (
 )
 from fullstory_dagster.api.clock import Clock
 from fullstory_dagster.api.rate_limit import DEFAULT_LIMITS
-from fullstory_dagster.errors import WindowNotOfferedError, WindowUnavailableError
+from fullstory_dagster.errors import BundleMissingError, WindowNotOfferedError, WindowUnavailableError
 from fullstory_dagster.parse.bundle import BATCH_SCHEMA, REJECT_SCHEMA, BundleParser
 from fullstory_dagster.parse.identity import number_twins
 from fullstory_dagster.parse.privacy import PrivacyPolicy
@@ -159,14 +159,21 @@ class Ingestion:
         """Replace the window's rows in the warehouse by those of its Parquet file, in one transaction.
 
         Raises:
-            BundleMissingError: the window has not been parsed.
+            BundleMissingError: the window has not been parsed, or not since its bundle was fetched again.
             WarehouseLockedError: somebody else holds the warehouse; noted in the attempt log, as the next ones.
             WarehouseMismatchError: the warehouse holds windows of another length.
         """
         with self._attempt(window, "append"):
+            parsed, bundle = self.dataset.require(window), self.bundles.require(window)
+            if parsed.bundle_sha256 != bundle.sha256:
+                # The load log would call the rows of one export by the name, and the time, of another.
+                raise BundleMissingError(
+                    f"The bundle of the window {window} was fetched again after it was parsed; materialize "
+                    "parsed_events for it, or sync it, first."
+                )
             load = self.warehouse.replace_window(
-                self.dataset.require(window),
-                self.bundles.require(window),
+                parsed,
+                bundle,
                 loaded_at=self.clock.now(),
                 dagster_run_id=dagster_run_id,
             )

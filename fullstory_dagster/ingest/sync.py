@@ -128,7 +128,7 @@ def sync(
     wanted: list[Window] = []
     now = ingestion.clock.now()
     for status in chosen:
-        if status.load is None or (status.state == "unsettled" and now >= status.window.settled_at):
+        if status.load is None or (not status.load.is_settled and now >= status.window.settled_at):
             wanted.append(status.window)
         else:
             summary.skipped[status.window] = "already loaded"
