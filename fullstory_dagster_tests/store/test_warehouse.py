@@ -229,7 +229,7 @@ def test_a_broken_file_is_not_taken_for_a_locked_one(tmp_path: Path) -> None:
     folder.mkdir()
     (folder / "warehouse.duckdb").write_bytes(b"no database" * 10_000)
     started = time.monotonic()
-    with pytest.raises(PermanentError, match="cannot be opened: .*not a valid DuckDB database"):
+    with pytest.raises(PermanentError, match=r"cannot be opened: .*not a valid DuckDB database"):
         Warehouse(folder / "warehouse.duckdb", "fullstory", lock_timeout_s=30).current_loads()
     assert time.monotonic() - started < 10
 
