@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
 import sys
 from contextlib import ExitStack, nullcontext
@@ -22,6 +23,7 @@ from fullstory_dagster import __version__
 from fullstory_dagster.errors import FullStoryError, SettingsError, UsageError
 
 if TYPE_CHECKING:
+    from fullstory_dagster.defs.dbt.project import DbtBuild
     from fullstory_dagster.ingest.ingestion import Ingestion
     from fullstory_dagster.ingest.sync import SyncSummary
 
@@ -33,6 +35,11 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
+_INTERRUPTED = 130
+_GRACE_S = 20
+_AS_IS: dict[str, Any] = {"markup": False, "soft_wrap": True}
+"""For lines with a path or an error in them: nothing in them is markup, and none is cut where a terminal ends."""
+
 out = Console(highlight=False)
 err = Console(stderr=True, highlight=False)
 
@@ -109,7 +116,8 @@ def reset(
         if not sys.stdin.isatty():
             raise UsageError("There is no terminal to ask on; add --yes to load the range again.")
         begins = start or ingestion.settings.start
-        typer.confirm(f"Load every window from {begins:%Y-%m-%d %H:%M} UTC on again?", abort=True)
+        until = f"to {end:%Y-%m-%d %H:%M} UTC" if end else "on"
+        typer.confirm(f"Load every window from {begins:%Y-%m-%d %H:%M} UTC {until} again?", abort=True)
     with _progress(as_json, "Loading again") as progress:
         summary = reset_windows(ingestion, start=start, end=end, jobs=jobs, progress=progress)
     _finish(ingestion, summary, no_dbt, as_json)
@@ -123,7 +131,7 @@ def status(as_json: AsJson = False) -> None:
 
     current = read_status(_ingestion())
     if as_json:
-        out.print_json(json.dumps(status_object(current)))
+        _print_json(status_object(current))
     else:
         print_status(out, current)
 
@@ -140,7 +148,7 @@ def demo(
     from fullstory_dagster.ingest.sync import sync as sync_windows
 
     account = demo_account(days=days, seed=seed)
-    out.print(f"A made-up shop (seed {account.seed}) from {account.start:%Y-%m-%d} on, in {account.home}")
+    out.print(f"A made-up shop (seed {account.seed}) from {account.start:%Y-%m-%d} on, in {account.home}", **_AS_IS)
     with account.simulator() as simulator:
         ingestion = open_ingestion(account.settings(simulator.url))
         with _progress(False, "Loading") as progress:
@@ -153,7 +161,7 @@ def demo(
     out.print()
     out.print("Open next:")
     out.print("  fullstory-dagster dev       Dagster's UI on http://127.0.0.1:3000, on this data")
-    out.print(f"  {ingestion.snapshot.path}  the same tables, for any DuckDB client", soft_wrap=True)
+    out.print(f"  {ingestion.snapshot.path}  the same tables, for any DuckDB client", **_AS_IS)
 
 
 @app.command()
@@ -175,7 +183,7 @@ def dev(
             simulator = stack.enter_context(account.simulator())
             settings = account.settings(simulator.url)
             environment |= account.environment(simulator.url)
-            out.print(f"No FULLSTORY_API_KEY: running on the demo in {account.home}, with its simulator.")
+            out.print(f"No FULLSTORY_API_KEY: running on the demo in {account.home}, with its simulator.", **_AS_IS)
         environment["DAGSTER_HOME"] = str(prepare_home(settings))
         DbtProject(settings).manifest()
         command = [sys.executable, "-m", "dagster", "dev", "-w", str(PROJECT_ROOT / "workspace.yaml")]
@@ -199,12 +207,20 @@ def main() -> None:
         _fail(error, 2)
     except (FullStoryError, OSError) as error:
         _fail(error, 1)
-    except KeyboardInterrupt:
-        _fail("Interrupted; the windows that were loaded are loaded.", 130)
+    except SystemExit as ended:
+        # Typer makes this code of Ctrl-C, and says nothing.
+        if ended.code == _INTERRUPTED:
+            _fail("Interrupted; the windows that were loaded are loaded.", _INTERRUPTED)
+        raise
+
+
+def _print_json(value: object) -> None:
+    # Not by rich, which colours what is piped when the environment asks for colours.
+    typer.echo(json.dumps(value, indent=2))
 
 
 def _fail(problem: object, code: int) -> None:
-    err.print(f"fullstory-dagster: {problem}", style="red", markup=False, soft_wrap=True)
+    err.print(f"fullstory-dagster: {problem}", style="red", **_AS_IS)
     sys.exit(code)
 
 
@@ -234,25 +250,33 @@ def _finish(ingestion: Ingestion, summary: SyncSummary, no_dbt: bool, as_json: b
     """Build dbt once, tell Dagster, print what was done, and exit with 1 if anything failed."""
     from fullstory_dagster.console import print_summary, summary_object
 
-    built = None if no_dbt else _build_models(ingestion)
-    _tell_dagster(ingestion)
+    dbt: dict[str, Any] | None = None
+    words = None
+    if not no_dbt:
+        try:
+            if built := _build_models(ingestion, is_silent=as_json):
+                dbt = {"models": built.n_models, "tests": built.n_tests, "failures": built.failures}
+                words = str(built)
+        except FullStoryError as error:
+            # The windows are loaded all the same, and that is to be said.
+            dbt, words = {"models": 0, "tests": 0, "failures": [str(error)]}, str(error)
     if as_json:
-        dbt = {"models": built.n_models, "tests": built.n_tests, "failures": built.failures} if built else None
-        out.print_json(json.dumps(summary_object(summary, dbt)))
+        _print_json(summary_object(summary, dbt))
     else:
-        print_summary(out, summary, str(built) if built else None)
-    if summary.failed or (built and built.failures):
+        print_summary(out, summary, words)
+    _tell_dagster(ingestion)
+    if summary.failed or (dbt and dbt["failures"]):
         raise typer.Exit(1)
 
 
-def _build_models(ingestion: Ingestion) -> Any:
+def _build_models(ingestion: Ingestion, *, is_silent: bool) -> DbtBuild | None:
     from fullstory_dagster.ingest.status import read_status
 
     if not read_status(ingestion).is_build_due:
         return None
     from fullstory_dagster.defs.dbt.project import DbtProject
 
-    with out.status("Building the dbt models …") if out.is_terminal else nullcontext():
+    with out.status("Building the dbt models …") if out.is_terminal and not is_silent else nullcontext():
         built = DbtProject(ingestion.settings).build(ingestion.warehouse)
         ingestion.publish_snapshot_if_due()
     return built
@@ -267,12 +291,18 @@ def _tell_dagster(ingestion: Ingestion) -> None:
 
 
 def _wait(process: subprocess.Popen[bytes]) -> int:
-    # Ctrl-C reaches the child as well; it is given the time to stop its own children.
+    """Wait for a child that has children of its own, and let none of them outlive this process."""
+    signal.signal(signal.SIGTERM, lambda *_: process.terminate())
     while True:
         try:
             return process.wait()
         except KeyboardInterrupt:
-            continue
+            # Ctrl-C reaches the child as well, and it is given the time to stop its own; a signal to this process alone
+            # has to be passed on.
+            try:
+                return process.wait(_GRACE_S)
+            except subprocess.TimeoutExpired:
+                process.terminate()
 
 
 if __name__ == "__main__":

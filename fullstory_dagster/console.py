@@ -62,11 +62,11 @@ def print_summary(console: Console, summary: SyncSummary, dbt: str | None) -> No
     for window, reason in summary.skipped.items():
         reasons.setdefault(reason, []).append(window)
     for reason, skipped in reasons.items():
-        console.print(f"  skipped {_named(skipped)}: {reason}", soft_wrap=True)
+        console.print(f"  skipped {_named(skipped)}: {reason}", soft_wrap=True, markup=False)
     for window, reason in summary.failed.items():
         console.print(Text(f"  failed {window}: {reason}", style="red"), soft_wrap=True)
     if dbt:
-        console.print(dbt, soft_wrap=True)
+        console.print(dbt, soft_wrap=True, markup=False)
 
 
 def summary_object(summary: SyncSummary, dbt: dict[str, Any] | None) -> dict[str, Any]:
@@ -74,7 +74,7 @@ def summary_object(summary: SyncSummary, dbt: dict[str, Any] | None) -> dict[str
     return {
         "loaded": [
             {"window": _range(load.window), "rows": load.rows_kept, "rejected": load.rows_rejected}
-            for load in summary.loaded
+            for load in sorted(summary.loaded, key=lambda load: load.window)
         ],
         "skipped": [{"window": _range(window), "reason": why} for window, why in summary.skipped.items()],
         "failed": [{"window": _range(window), "reason": why} for window, why in summary.failed.items()],
@@ -149,7 +149,8 @@ def print_rows(console: Console, title: str, rows: Sequence[dict[str, Any]]) -> 
         is_number = all(isinstance(row[name], int | float) for row in rows)
         table.add_column(name, justify="right" if is_number else "left", overflow="fold")
     for row in rows:
-        table.add_row(*("" if cell is None else str(cell) for cell in row.values()))
+        # As text, because what visitors typed may look like rich's markup.
+        table.add_row(*(Text("" if cell is None else str(cell)) for cell in row.values()))
     console.print(table)
 
 

@@ -1,0 +1,180 @@
+"""How results look to people and to programs."""
+
+from __future__ import annotations
+
+import io
+from datetime import datetime, timedelta, timezone
+
+import pytest
+from rich.console import Console
+
+from fullstory_dagster.console import (
+    print_rows,
+    print_status,
+    print_summary,
+    status_object,
+    summary_object,
+    window_progress,
+)
+from fullstory_dagster.errors import RequestRefusedError, WindowUnavailableError
+from fullstory_dagster.ingest.status import Status, WindowStatus
+from fullstory_dagster.ingest.sync import Outcome, SyncSummary
+from fullstory_dagster.store.attempts import FailedAttempt
+from fullstory_dagster.store.warehouse import Load
+from fullstory_dagster.windows import Window
+
+START = datetime(2026, 6, 1, tzinfo=timezone.utc)
+DAY = timedelta(days=1)
+
+
+def day(number: int) -> Window:
+    return Window(START + (number - 1) * DAY, START + number * DAY)
+
+
+def load_of(window: Window, rows: int = 1200, rejected: int = 0) -> Load:
+    at = window.settled_at.replace(tzinfo=None)
+    return Load(
+        load_id=window.start.day,
+        window=window,
+        api="segment",
+        export_id="e",
+        bundle_bytes=1_500_000,
+        rows_in=rows + rejected,
+        rows_kept=rows,
+        rows_rejected=rejected,
+        rows_outside=0,
+        rows_duplicate=0,
+        rows_forgotten=0,
+        values_misfit=0,
+        min_event_start_at=None,
+        max_event_start_at=None,
+        requested_at=at,
+        received_at=at,
+        loaded_at=at,
+        fetch_s=1.0,
+        parse_s=1.0,
+        append_s=1.0,
+        settings={},
+        dagster_run_id=None,
+    )
+
+
+@pytest.fixture
+def console() -> Console:
+    return Console(file=io.StringIO(), width=200, highlight=False)
+
+
+def said(console: Console) -> list[str]:
+    assert isinstance(console.file, io.StringIO)
+    return [line.rstrip() for line in console.file.getvalue().splitlines()]
+
+
+def test_progress_is_a_line_a_window_off_a_terminal(console: Console) -> None:
+    with window_progress(console, "Loading") as report:
+        report(Outcome(day(1), result=load_of(day(1), rejected=2)), 1, 3)
+        report(Outcome(day(2), error=RequestRefusedError("FullStory said [/no].")), 2, 3)
+        report(Outcome(day(3), error=WindowUnavailableError("Later.")), 3, 3)
+    assert said(console) == [
+        "[1/3] 2026-06-01 00:00 to 2026-06-02 00:00 UTC: 1,200 rows, 2 rejected",
+        "[2/3] 2026-06-02 00:00 to 2026-06-03 00:00 UTC: FAILED",
+        "[3/3] 2026-06-03 00:00 to 2026-06-04 00:00 UTC: skipped",
+    ]
+
+
+def test_a_summary_names_what_failed_and_groups_what_was_skipped(console: Console) -> None:
+    summary = SyncSummary(
+        loaded=[load_of(day(1)), load_of(day(5))],
+        skipped={day(2): "already loaded", day(3): "already loaded"},
+        failed={day(4): "FullStory said [/no] to [b]this."},
+        seconds=2.34,
+    )
+    print_summary(console, summary, "dbt: 1 failed: model x: [/oops].")
+    assert said(console) == [
+        "2 windows loaded, 2,400 rows, 2 skipped, 1 failed, 2.3 s.",
+        "  skipped 2026-06-02 00:00 to 2026-06-04 00:00 UTC: already loaded",
+        "  failed 2026-06-04 00:00 to 2026-06-05 00:00 UTC: FullStory said [/no] to [b]this.",
+        "dbt: 1 failed: model x: [/oops].",
+    ]
+
+
+def test_a_reason_with_brackets_is_printed_as_it_is(console: Console) -> None:
+    print_summary(console, SyncSummary(skipped={day(1): "see [/etc/x] and [b]"}), None)
+    assert said(console)[1].endswith("see [/etc/x] and [b]")
+
+
+def test_what_visitors_typed_is_no_markup(console: Console) -> None:
+    print_rows(
+        console,
+        "Timeline",
+        [{"step": 1, "what happened": "typed [/b] into [bold]name"}, {"step": 2, "what happened": None}],
+    )
+    assert "typed [/b] into [bold]name" in said(console)[2]
+
+
+def test_no_rows_are_a_title_and_no_error(console: Console) -> None:
+    print_rows(console, "Timeline", [])
+    assert len(said(console)) <= 1
+
+
+def test_a_program_gets_windows_in_order_with_times_in_rfc_3339() -> None:
+    summary = SyncSummary(loaded=[load_of(day(2)), load_of(day(1))], failed={day(3): "No."}, seconds=1.23456)
+    assert summary_object(summary, None) == {
+        "loaded": [
+            {"window": {"start": "2026-06-01T00:00:00Z", "end": "2026-06-02T00:00:00Z"}, "rows": 1200, "rejected": 0},
+            {"window": {"start": "2026-06-02T00:00:00Z", "end": "2026-06-03T00:00:00Z"}, "rows": 1200, "rejected": 0},
+        ],
+        "skipped": [],
+        "failed": [{"window": {"start": "2026-06-03T00:00:00Z", "end": "2026-06-04T00:00:00Z"}, "reason": "No."}],
+        "rows": 2400,
+        "seconds": 1.235,
+        "dbt": None,
+    }
+
+
+@pytest.fixture
+def status() -> Status:
+    attempt = FailedAttempt(day(3), "fetch", "FullStory said [/no].", "RequestRefusedError", False, 2, START + 5 * DAY)
+    return Status(
+        windows=[
+            WindowStatus(day(1), "loaded", load_of(day(1))),
+            WindowStatus(day(2), "loaded", load_of(day(2))),
+            WindowStatus(day(3), "failed", None, attempt),
+            WindowStatus(day(4), "missing"),
+        ],
+        n_pending_loads=2,
+        snapshot_made_at=START + 4 * DAY,
+        other_settings={"segment_id": [day(1)]},
+    )
+
+
+def test_a_status_says_what_is_there_and_what_needs_somebody(console: Console, status: Status) -> None:
+    print_status(console, status)
+    lines = said(console)
+    assert lines[0].split() == ["windows", "state", "which"]
+    assert [line.split()[:2] for line in lines[1:4]] == [["2", "loaded"], ["1", "missing"], ["1", "failed"]]
+    assert lines[1].endswith("2026-06-01 00:00 to 2026-06-03 00:00 UTC")
+    assert lines[4:] == [
+        "2026-06-03 00:00 to 2026-06-04 00:00 UTC: FullStory said [/no]. (2 tries, the last at 2026-06-06 00:00 UTC)",
+        "2,400 rows from 3.0 MB of bundles, 0 rejected; last load 2026-06-04 00:00 UTC.",
+        "dbt still owes 2 loads: the next sync or build picks them up.",
+        "Read snapshot of 2026-06-05 00:00 UTC.",
+        "Loaded under another segment_id: 2026-06-01 00:00 to 2026-06-02 00:00 UTC.",
+    ]
+
+
+def test_a_status_of_nothing_says_what_to_do(console: Console) -> None:
+    print_status(console, Status([], None, None, {}))
+    assert said(console)[-1] == "Nothing is loaded yet: run 'fullstory-dagster sync'."
+
+
+def test_a_program_gets_the_status_whole(status: Status) -> None:
+    found = status_object(status)
+    assert found["counts"]["loaded"] == 2
+    assert found["counts"]["missing"] == found["counts"]["failed"] == 1
+    assert [entry["state"] for entry in found["windows"]] == ["loaded", "loaded", "failed", "missing"]
+    assert found["windows"][2]["error"] == "FullStory said [/no]."
+    assert found["windows"][2]["attempts"] == 2
+    assert (found["rows"], found["bytes"], found["pending_loads"]) == (2400, 3_000_000, 2)
+    assert found["last_load_at"] == "2026-06-04T00:00:00Z"
+    assert found["snapshot_made_at"] == "2026-06-05T00:00:00Z"
+    assert list(found["loaded_under_other_settings"]) == ["segment_id"]
