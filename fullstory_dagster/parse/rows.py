@@ -50,6 +50,7 @@ _EVENT_START = _POSITIONS["EventStart"]
 _TIME_POSITIONS = tuple(_POSITIONS[field.name] for field in FIELDS if field.type == "timestamp")
 
 _BEFORE_COLON = (b" :", b"\t", b"\r", b"\n")  # the last three stand nowhere else in a valid object but between tokens
+_SURROGATE = re.compile(rb"\\u[dD][89a-fA-F]")
 _PLAIN_TIME = re.compile(
     r"(\d{4})-(\d\d)-(\d\d)[Tt ](\d\d):(\d\d):(\d\d)(?:\.(\d+))?(?:[Zz]|([+-])(\d\d):?(\d\d))", re.ASCII
 )
@@ -102,7 +103,9 @@ def read_row(text: bytes) -> Row:
     except msgspec.ValidationError:
         raise RowRejectedError("not a JSON object") from None
     except msgspec.DecodeError as error:
-        raise RowRejectedError(f"not valid JSON: {error}") from None
+        # Of half a surrogate pair msgspec says that the data was cut short, which sends people looking for a download.
+        hint = " (it has escapes of surrogates, which come in pairs)" if _SURROGATE.search(text) else ""
+        raise RowRejectedError(f"not valid JSON: {error}{hint}") from None
     # Every name is followed by a colon: other than as many quote-colon pairs as names means nesting or a name that
     # stands twice, and only a full reading tells which. A blank before a colon would hide a name from the count.
     if text.count(b'":') != len(raw) or any(blank in text for blank in _BEFORE_COLON):
