@@ -154,6 +154,7 @@ def demo(
         with _progress(False, "Loading") as progress:
             summary = sync_windows(ingestion, progress=progress)
         _finish(ingestion, summary, no_dbt=False, as_json=False)
+    ingestion.snapshot.publish()
     out.print()
     print_rows(out, "What one visitor did (session_timeline)", example_session(ingestion.warehouse))
     out.print()
@@ -260,6 +261,8 @@ def _finish(ingestion: Ingestion, summary: SyncSummary, no_dbt: bool, as_json: b
         except FullStoryError as error:
             # The windows are loaded all the same, and that is to be said.
             dbt, words = {"models": 0, "tests": 0, "failures": [str(error)]}, str(error)
+        # Also when there was nothing to build: an earlier build may have come too soon after the last copy.
+        ingestion.publish_snapshot_if_due()
     if as_json:
         _print_json(summary_object(summary, dbt))
     else:
@@ -277,9 +280,7 @@ def _build_models(ingestion: Ingestion, *, is_silent: bool) -> DbtBuild | None:
     from fullstory_dagster.defs.dbt.project import DbtProject
 
     with out.status("Building the dbt models …") if out.is_terminal and not is_silent else nullcontext():
-        built = DbtProject(ingestion.settings).build(ingestion.warehouse)
-        ingestion.publish_snapshot_if_due()
-    return built
+        return DbtProject(ingestion.settings).build(ingestion.warehouse)
 
 
 def _tell_dagster(ingestion: Ingestion) -> None:

@@ -105,14 +105,18 @@ def print_status(console: Console, status: Status) -> None:
     last = max(loads, key=lambda load: load.load_id)
     console.print(
         f"{sum(load.rows_kept for load in loads):,} rows from {_size(n_bytes)} of bundles, "
-        f"{sum(load.rows_rejected for load in loads):,} rejected; last load {last.loaded_at:%Y-%m-%d %H:%M} UTC."
+        f"{sum(load.rows_rejected for load in loads):,} rejected; last load {last.loaded_at:%Y-%m-%d %H:%M} UTC.",
+        soft_wrap=True,
     )
-    if status.n_pending_loads:
-        console.print(f"dbt still owes {status.n_pending_loads} loads: the next sync or build picks them up.")
+    if status.n_pending_loads is None:
+        console.print("dbt has built nothing yet: the next sync or build does.")
+    elif status.n_pending_loads:
+        owed = "1 load" if status.n_pending_loads == 1 else f"{status.n_pending_loads} loads"
+        console.print(f"dbt still owes {owed}: the next sync or build picks them up.")
     if status.snapshot_made_at:
         console.print(f"Read snapshot of {status.snapshot_made_at:%Y-%m-%d %H:%M} UTC.")
     for name, windows in status.other_settings.items():
-        console.print(f"Loaded under another {name}: {_named(windows)}.", soft_wrap=True)
+        console.print(f"Loaded under another setting of {name}: {_named(windows)}.", soft_wrap=True)
 
 
 def status_object(status: Status) -> dict[str, Any]:

@@ -49,7 +49,7 @@ SETTINGS: tuple[Setting, ...] = (
         "FULLSTORY_API_KEY",
         "api_key",
         "none",
-        "API key of the account; without one only the demo runs. Never printed, logged or stored.",
+        "API key of the account; without one only the demo runs. Never printed, logged or sent to another host.",
         values.read_secret,
         is_secret=True,
     ),
@@ -285,17 +285,29 @@ class Settings:
         return "https://app.eu1.fullstory.com" if is_eu else "https://app.fullstory.com"
 
     @property
-    def shaping(self) -> dict[str, Any]:
-        """The settings that shape rows, as they are written into the load log; without secrets."""
+    def export_shaping(self) -> dict[str, Any]:
+        """What FullStory is asked for; kept with every bundle."""
+        is_segment = self.export_api == "segment"
         return {
             "export_api": self.export_api,
-            "segment_id": self.segment_id if self.export_api == "segment" else None,
-            "fields": list(self.fields) if self.export_api == "segment" else [],
+            "segment_id": self.segment_id if is_segment else None,
+            "fields": list(self.fields) if is_segment else [],
             "bundle_hours": self.bundle_hours,
+        }
+
+    @property
+    def privacy_shaping(self) -> dict[str, Any]:
+        """What is left out when a bundle is parsed; without secrets."""
+        return {
             "exclude_columns": sorted(self.exclude_columns),
             "hash_columns": sorted(self.hash_columns),
             "truncate_ip": self.truncate_ip,
         }
+
+    @property
+    def shaping(self) -> dict[str, Any]:
+        """All settings that shape rows, as they are written into the load log."""
+        return self.export_shaping | self.privacy_shaping
 
     def require_api_key(self) -> str:
         """The API key.

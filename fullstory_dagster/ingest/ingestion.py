@@ -95,11 +95,11 @@ class Ingestion:
         Raises:
             WindowUnavailableError: FullStory cannot have the whole window yet; nothing is wrong.
             WindowNotOfferedError: the window is older than the account's first bundle.
-            WarehouseMismatchError: a bundle of another length is kept for the same start.
+            WarehouseMismatchError: the bundle of another schema or window length is kept in its place.
             FullStoryError: it failed; noted in the attempt log.
         """
         self.refuse_unavailable(window)
-        self.bundles.refuse_other_length(window)
+        self.bundles.refuse_other_owner(window)
         with self._attempt(window, "fetch"):
             started = time.perf_counter()
             if self.settings.export_api == "segment":
@@ -116,7 +116,7 @@ class Ingestion:
                 requested_at=min(answer.requested_at for _, answer in fetched),
                 received_at=max(answer.received_at for _, answer in fetched),
                 fetch_s=time.perf_counter() - started,
-                shaping=self.settings.shaping,
+                shaping=self.settings.export_shaping,
             )
             self.bundles.publish(bundle)
             return bundle
@@ -143,7 +143,7 @@ class Ingestion:
                 return asdict(parser.counts) | {
                     "parse_s": time.perf_counter() - started,
                     "bundle_sha256": bundle.sha256,
-                    "shaping": bundle.shaping | self._privacy_shaping(),
+                    "shaping": bundle.shaping | self.settings.privacy_shaping,
                 }
 
             return self.dataset.publish(
@@ -179,6 +179,15 @@ class Ingestion:
             )
         self.attempts.clear(window)
         return load
+
+    def has_usable_bundle(self, window: Window) -> bool:
+        """Whether what is kept of the window is what FullStory would be asked for now."""
+        bundle = self.bundles.get(window)
+        return (
+            bundle is not None
+            and bundle.shaping == self.settings.export_shaping
+            and (bundle.is_settled or self.clock.now() < window.settled_at)
+        )
 
     def refuse_unavailable(self, window: Window) -> None:
         """Raise WindowUnavailableError while the clock does not allow the window to be fetched."""
@@ -260,10 +269,6 @@ class Ingestion:
             truncate_ip=settings.truncate_ip,
         )
 
-    def _privacy_shaping(self) -> dict[str, Any]:
-        # Privacy is applied when a bundle is parsed, which may be long after it was fetched.
-        return {name: self.settings.shaping[name] for name in ("exclude_columns", "hash_columns", "truncate_ip")}
-
     @contextmanager
     def _attempt(self, window: Window, stage: str) -> Iterator[None]:
         try:
@@ -285,11 +290,11 @@ def open_ingestion(settings: Settings, clock: Clock | None = None) -> Ingestion:
     )
     return Ingestion(
         settings=settings,
-        bundles=BundleStore(objects),
+        bundles=BundleStore(objects, settings.schema),
         dataset=EventDataset(objects),
         warehouse=warehouse,
         snapshot=ReadSnapshot(settings.data_dir / "read", warehouse, timedelta(minutes=settings.snapshot_minutes)),
-        attempts=AttemptLog(settings.data_dir / "attempts"),
+        attempts=AttemptLog(settings.data_dir / "attempts" / settings.schema),
         clock=clock or SystemClock(),
     )
 

@@ -3,20 +3,30 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from contextlib import ExitStack, closing
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Generic, TypeVar
 
-from fullstory_dagster.api import FullStoryClient
-from fullstory_dagster.errors import UsageError, WindowNotOfferedError, WindowUnavailableError
+from fullstory_dagster.errors import (
+    AuthenticationError,
+    UsageError,
+    WarehouseLockedError,
+    WarehouseMismatchError,
+    WindowNotOfferedError,
+    WindowUnavailableError,
+)
 from fullstory_dagster.ingest.ingestion import Ingestion
 from fullstory_dagster.ingest.status import Status, WindowStatus, read_status
 from fullstory_dagster.store.warehouse import Load
 from fullstory_dagster.windows import Window
 
 T = TypeVar("T")
+
+_ENDS_THE_SYNC = (AuthenticationError, WarehouseLockedError, WarehouseMismatchError)
+"""What would fail every other window as well, after a wait of its own."""
 
 _AHEAD = 2
 """Windows handed to the workers beyond those under way: enough to keep them busy, little enough to stop soon."""
@@ -42,7 +52,7 @@ class Outcome(Generic[T]):
         return isinstance(self.error, WindowUnavailableError | WindowNotOfferedError)
 
 
-def each_window(windows: Sequence[Window], work: Callable[[Window], T], jobs: int) -> Iterator[Outcome[T]]:
+def each_window(windows: Sequence[Window], work: Callable[[Window], T], jobs: int) -> Generator[Outcome[T], None, None]:
     """Do a piece of work for every window, at most ``jobs`` at a time, and give each outcome as it comes.
 
     An error ends its own window's work only. When the caller stops iterating, no further window is begun.
@@ -123,17 +133,21 @@ def sync(
         UsageError: the range begins before the start date or is empty.
         WarehouseLockedError: somebody else held the warehouse for too long.
     """
-    chosen = _choose(ingestion, read_status(ingestion), start, end)
     summary = SyncSummary()
     wanted: list[Window] = []
+    to_fetch: set[Window] = set()
     now = ingestion.clock.now()
-    for status in chosen:
-        if status.load is None or (not status.load.is_settled and now >= status.window.settled_at):
-            wanted.append(status.window)
-        else:
-            summary.skipped[status.window] = "already loaded"
-    with ingestion.client() as client:
-        _load_each(ingestion, wanted, client, jobs, summary, progress)
+    for status in _choose(ingestion, read_status(ingestion), start, end):
+        window = status.window
+        if status.load and (status.load.is_settled or now < window.settled_at):
+            summary.skipped[window] = "already loaded"
+            continue
+        wanted.append(window)
+        # A bundle that an interrupted sync left behind saves a download, unless it is what could not be parsed.
+        is_broken = status.attempt is not None and status.attempt.stage == "parse"
+        if is_broken or not ingestion.has_usable_bundle(window):
+            to_fetch.add(window)
+    _load_each(ingestion, wanted, to_fetch, jobs, summary, progress)
     return summary
 
 
@@ -145,19 +159,15 @@ def reset(
     jobs: int | None = None,
     progress: Progress | None = None,
 ) -> SyncSummary:
-    """Load every available window of ``[start, end)`` again, from its kept bundle where there is one.
+    """Load every available window of ``[start, end)`` again, from its kept bundle where it was asked for in this way.
 
     Each window's rows are replaced when the new ones are there, never deleted before: a window that FullStory no longer
     serves keeps its rows and is named among the failed. Arguments and errors as for :func:`sync`.
     """
-    chosen = _choose(ingestion, read_status(ingestion), start, end)
+    windows = [status.window for status in _choose(ingestion, read_status(ingestion), start, end)]
+    to_fetch = {window for window in windows if not ingestion.has_usable_bundle(window)}
     summary = SyncSummary()
-    windows = [status.window for status in chosen]
-    if all(ingestion.bundles.get(window) for window in windows):
-        _load_each(ingestion, windows, None, jobs, summary, progress)
-        return summary
-    with ingestion.client() as client:
-        _load_each(ingestion, windows, client, jobs, summary, progress, from_kept_bundles=True)
+    _load_each(ingestion, windows, to_fetch, jobs, summary, progress)
     return summary
 
 
@@ -178,42 +188,44 @@ def _choose(ingestion: Ingestion, status: Status, start: datetime | None, end: d
 def _load_each(
     ingestion: Ingestion,
     windows: list[Window],
-    client: FullStoryClient | None,
+    to_fetch: set[Window],
     jobs: int | None,
     summary: SyncSummary,
     progress: Progress | None,
-    *,
-    from_kept_bundles: bool = False,
 ) -> None:
     started = time.perf_counter()
+    with ExitStack() as stack:
+        client = stack.enter_context(ingestion.client()) if to_fetch else None
 
-    def prepare(window: Window) -> None:
-        is_kept = client is None or (from_kept_bundles and ingestion.bundles.get(window))
-        if client is not None and not is_kept:
-            ingestion.fetch(window, client)
-        ingestion.parse(window)
+        def prepare(window: Window) -> None:
+            if client and window in to_fetch:
+                ingestion.fetch(window, client)
+            ingestion.parse(window)
 
-    outcomes = each_window(windows, prepare, jobs or ingestion.settings.jobs)
-    for n_ended, prepared in enumerate(outcomes, start=1):
-        ended: Outcome[Load]
-        if prepared.error:
-            ended = Outcome(prepared.window, error=prepared.error)
-        else:
-            ended = _appended(ingestion, prepared.window)
-        if ended.result:
-            summary.loaded.append(ended.result)
-        elif ended.is_unavailable:
-            summary.skipped[ended.window] = str(ended.error)
-        else:
-            summary.failed[ended.window] = str(ended.error)
-        if progress:
-            progress(ended, n_ended, len(windows))
-    ingestion.delete_old_bundles()
+        outcomes = stack.enter_context(closing(each_window(windows, prepare, jobs or ingestion.settings.jobs)))
+        for n_ended, prepared in enumerate(outcomes, start=1):
+            ended = _appended(ingestion, prepared)
+            if ended.result:
+                summary.loaded.append(ended.result)
+            elif ended.is_unavailable:
+                summary.skipped[ended.window] = str(ended.error)
+            else:
+                summary.failed[ended.window] = str(ended.error)
+            if progress:
+                progress(ended, n_ended, len(windows))
+            if isinstance(ended.error, _ENDS_THE_SYNC):
+                break
+    tried = {load.window for load in summary.loaded} | summary.skipped.keys() | summary.failed.keys()
+    summary.skipped.update({window: "not tried after that failure" for window in windows if window not in tried})
+    if summary.loaded:
+        ingestion.delete_old_bundles()
     summary.seconds = time.perf_counter() - started
 
 
-def _appended(ingestion: Ingestion, window: Window) -> Outcome[Load]:
+def _appended(ingestion: Ingestion, prepared: Outcome[None]) -> Outcome[Load]:
+    if prepared.error:
+        return Outcome(prepared.window, error=prepared.error)
     try:
-        return Outcome(window, result=ingestion.append(window))
+        return Outcome(prepared.window, result=ingestion.append(prepared.window))
     except Exception as error:
-        return Outcome(window, error=error)
+        return Outcome(prepared.window, error=error)

@@ -46,7 +46,7 @@ class StoredBundle:
         requested_at: when the export was asked for; decides whether the window was settled.
         received_at: when its last byte came.
         fetch_s: seconds from the one to the other, waiting included.
-        shaping: settings that shaped what FullStory sent.
+        shaping: what FullStory was asked for.
     """
 
     window: Window
@@ -79,10 +79,11 @@ class StoredBundle:
 
 
 class BundleStore:
-    """Bundles by window, in an object store."""
+    """Bundles by window, in an object store, for the events of one schema."""
 
-    def __init__(self, objects: ObjectStore) -> None:
+    def __init__(self, objects: ObjectStore, schema: str) -> None:
         self._objects = objects
+        self._schema = schema
 
     @contextmanager
     def receive(self) -> Iterator[Path]:
@@ -100,7 +101,7 @@ class BundleStore:
     def publish(self, bundle: StoredBundle) -> None:
         """Make the files the window's bundle, replacing what it was before, in one step."""
         sidecar = asdict(bundle) | {
-            "window": None,
+            "schema": self._schema,
             "window_start": bundle.window.start.isoformat(),
             "window_end": bundle.window.end.isoformat(),
             "requested_at": bundle.requested_at.isoformat(),
@@ -111,9 +112,9 @@ class BundleStore:
         self._delete_all(bundle.window, but={_sidecar_key(bundle.window), *(file.key for file in bundle.files)})
 
     def get(self, window: Window) -> StoredBundle | None:
-        """The window's bundle, None if none was kept; one of another length is not the window's."""
+        """The window's bundle, None if none was kept; one of another length or schema is not the window's."""
         sidecar = self._sidecar(window)
-        if sidecar is None or datetime.fromisoformat(sidecar["window_end"]) != window.end:
+        if sidecar is None or not self._is_ours(sidecar, window):
             return None
         return StoredBundle(
             window=window,
@@ -125,23 +126,22 @@ class BundleStore:
             shaping=sidecar["shaping"],
         )
 
-    def refuse_other_length(self, window: Window) -> None:
-        """Stop before a bundle of another length that begins at the same instant is written over.
+    def refuse_other_owner(self, window: Window) -> None:
+        """Stop before somebody else's bundle that begins at the same instant is written over.
 
         Raises:
-            WarehouseMismatchError: there is one.
+            WarehouseMismatchError: there is one of another schema, or of another window length.
         """
         sidecar = self._sidecar(window)
-        if sidecar is None:
+        if sidecar is None or self._is_ours(sidecar, window):
             return
         kept = Window(window.start, datetime.fromisoformat(sidecar["window_end"]))
-        if kept != window:
-            raise WarehouseMismatchError(
-                f"The window {window} was not fetched: a bundle of {kept} is kept, and would be lost. Set "
-                "FULLSTORY_BUNDLE_HOURS back, or keep the new windows under another FULLSTORY_STORE_URL and "
-                "FULLSTORY_SCHEMA.",
-                setting="FULLSTORY_BUNDLE_HOURS",
-            )
+        raise WarehouseMismatchError(
+            f"The window {window} was not fetched: the bundle of {kept} for schema {sidecar['schema']!r} is kept in "
+            "its place, and would be lost. Another FULLSTORY_SCHEMA or FULLSTORY_BUNDLE_HOURS needs another "
+            "FULLSTORY_STORE_URL.",
+            setting="FULLSTORY_STORE_URL",
+        )
 
     def require(self, window: Window) -> StoredBundle:
         """The window's bundle.
@@ -165,6 +165,9 @@ class BundleStore:
         """Forget the window's bundle, the sidecar first."""
         self._objects.delete(_sidecar_key(window))
         self._delete_all(window, but=set())
+
+    def _is_ours(self, sidecar: dict[str, Any], window: Window) -> bool:
+        return sidecar["schema"] == self._schema and datetime.fromisoformat(sidecar["window_end"]) == window.end
 
     def _sidecar(self, window: Window) -> dict[str, Any] | None:
         try:

@@ -26,11 +26,14 @@ class ReadSnapshot:
         self.every = every
 
     def is_due(self, now: datetime) -> bool:
-        """Whether the copy is missing or old enough at ``now`` (aware UTC)."""
+        """Whether the copy is missing, or old enough at ``now`` (aware UTC) and older than the warehouse."""
         if not self.every or not self._warehouse.path.exists():
             return False
         made_at = self.made_at()
-        return made_at is None or now - made_at >= self.every
+        if made_at is None:
+            return True
+        changed_at = datetime.fromtimestamp(self._warehouse.path.stat().st_mtime, timezone.utc)
+        return now - made_at >= self.every and changed_at > made_at
 
     def made_at(self) -> datetime | None:
         """When the copy was published, aware UTC; None without one."""

@@ -33,7 +33,7 @@ _OPENER = urllib.request.build_opener(urllib.request.ProxyHandler({}), _NoRedire
 
 def call(url: str, *, method: str = "GET", document: object = None, headers: dict[str, str] | None = None) -> Answer:
     body = None if document is None else json.dumps(document).encode()
-    request = urllib.request.Request(url, data=body, method=method, headers=headers or {})  # noqa: S310
+    request = urllib.request.Request(url, data=body, method=method, headers=headers or {})
     try:
         with _OPENER.open(request, timeout=20) as response:
             return Answer(response.status, {k.lower(): v for k, v in response.headers.items()}, response.read())

@@ -31,7 +31,7 @@ class Loader:
 
     def __init__(self, folder: Path) -> None:
         self.objects = LocalStore(folder / "store")
-        self.bundles = BundleStore(self.objects)
+        self.bundles = BundleStore(self.objects, "fullstory")
         self.dataset = EventDataset(self.objects)
         self.warehouse = Warehouse(folder / "warehouse.duckdb", "fullstory", lock_timeout_s=20)
 

@@ -24,7 +24,7 @@ def objects(tmp_path: Path) -> LocalStore:
 
 @pytest.fixture
 def store(objects: LocalStore) -> BundleStore:
-    return BundleStore(objects)
+    return BundleStore(objects, "fullstory")
 
 
 def keep_file(store: BundleStore, content: bytes, export_id: str) -> BundleFile:

@@ -64,7 +64,7 @@ def test_a_failure_leaves_the_old_copy_and_no_lock(
     loader.load([event()] * 2)
 
 
-def test_a_copy_is_due_when_it_is_missing_or_old(loader: Loader, snapshot: ReadSnapshot) -> None:
+def test_a_copy_is_due_when_it_is_missing_or_old_and_something_changed(loader: Loader, snapshot: ReadSnapshot) -> None:
     now = datetime.now(timezone.utc)
     assert not snapshot.is_due(now)  # there is no warehouse yet
     assert snapshot.made_at() is None
@@ -73,6 +73,8 @@ def test_a_copy_is_due_when_it_is_missing_or_old(loader: Loader, snapshot: ReadS
     snapshot.publish()
     made_at = snapshot.made_at()
     assert made_at is not None
+    assert not snapshot.is_due(made_at + timedelta(minutes=60))
+    loader.load([event(), event(PageId=2)])
     assert not snapshot.is_due(made_at + timedelta(minutes=59))
     assert snapshot.is_due(made_at + timedelta(minutes=60))
 
