@@ -158,7 +158,7 @@ def test_a_status_says_what_is_there_and_what_needs_somebody(console: Console, s
         "2,400 rows from 3.0 MB of bundles, 0 rejected; last load 2026-06-04 00:00 UTC.",
         "dbt still owes 2 loads: the next sync or build picks them up.",
         "Read snapshot of 2026-06-05 00:00 UTC.",
-        "Loaded under another segment_id: 2026-06-01 00:00 to 2026-06-02 00:00 UTC.",
+        "Loaded under another setting of segment_id: 2026-06-01 00:00 to 2026-06-02 00:00 UTC.",
     ]
 
 

@@ -66,7 +66,8 @@ def dagster_ui(chromium: str, tmp_path_factory: pytest.TempPathFactory) -> Itera
             _wait_until_it_answers(url, process, log)
             yield url
         finally:
-            os.killpg(process.pid, signal.SIGINT)
+            # Not Ctrl-C's signal: a script in the background may have it ignored, and its children with it.
+            process.terminate()
             try:
                 process.wait(timeout=30)
             except subprocess.TimeoutExpired:
