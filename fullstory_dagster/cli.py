@@ -11,6 +11,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from contextlib import ExitStack, nullcontext
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
@@ -36,7 +37,8 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 _INTERRUPTED = 130
-_GRACE_S = 20
+_GRACE_S = 10.0
+_POLL_S = 0.5
 _AS_IS: dict[str, Any] = {"markup": False, "soft_wrap": True}
 """For lines with a path or an error in them: nothing in them is markup, and none is cut where a terminal ends."""
 
@@ -294,16 +296,19 @@ def _tell_dagster(ingestion: Ingestion) -> None:
 def _wait(process: subprocess.Popen[bytes]) -> int:
     """Wait for a child that has children of its own, and let none of them outlive this process."""
     signal.signal(signal.SIGTERM, lambda *_: process.terminate())
+    interrupted_at: float | None = None
     while True:
         try:
-            return process.wait()
-        except KeyboardInterrupt:
-            # Ctrl-C reaches the child as well, and it is given the time to stop its own; a signal to this process alone
-            # has to be passed on.
-            try:
-                return process.wait(_GRACE_S)
-            except subprocess.TimeoutExpired:
+            # In short waits: a signal that reaches one of polars' threads does not end a wait of the main one.
+            return process.wait(_POLL_S)
+        except subprocess.TimeoutExpired:
+            # Ctrl-C reaches the child as well, and it is given the time to stop its own children; a signal to this
+            # process alone has to be passed on.
+            if interrupted_at is not None and time.monotonic() - interrupted_at > _GRACE_S:
                 process.terminate()
+                interrupted_at = None
+        except KeyboardInterrupt:
+            interrupted_at = time.monotonic()
 
 
 if __name__ == "__main__":
