@@ -46,10 +46,6 @@ class Window:
         """From here on an export of the window gives the same values every time."""
         return self.end + SETTLED_AFTER
 
-    def contains(self, instant: datetime) -> bool:
-        """Whether an aware instant lies inside, the end excluded."""
-        return self.start <= instant < self.end
-
 
 @dataclass(frozen=True)
 class WindowGrid:
@@ -89,11 +85,6 @@ class WindowGrid:
         """Start of the window that contains the instant."""
         midnight = instant.astimezone(timezone.utc).replace(hour=0, minute=0, second=0, microsecond=0)
         return midnight + (instant - midnight) // self.length * self.length
-
-    def containing(self, instant: datetime) -> Window:
-        """The window an aware instant falls into."""
-        start = self.align(instant)
-        return Window(start, start + self.length)
 
     def key(self, window: Window) -> str:
         """Dagster's partition key of a window."""

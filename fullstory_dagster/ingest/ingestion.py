@@ -37,8 +37,6 @@ from fullstory_dagster.store.snapshot import ReadSnapshot
 from fullstory_dagster.store.warehouse import Load, Warehouse
 from fullstory_dagster.windows import Window
 
-Coverage = list[ListedBundle] | WindowUnavailableError | WindowNotOfferedError
-
 DATASET_SCHEMA = pl.Schema(
     dict(BATCH_SCHEMA)
     | {"_window_start": pl.Datetime("us"), "_window_end": pl.Datetime("us"), "_export_id": pl.String()}
@@ -105,10 +103,8 @@ class Ingestion:
             if self.settings.export_api == "segment":
                 fetched = [self._fetch_segment_export(window, client)]
             else:
-                ((_, coverage),) = self._cover([window], client)
-                if isinstance(coverage, Exception):
-                    raise coverage
-                fetched = [self._download_bundle(window, client, listed) for listed in coverage]
+                covering = client.bundles_of_window(window)
+                fetched = [self._download_bundle(window, client, listed) for listed in covering]
             bundle = StoredBundle(
                 window=window,
                 api=self.settings.export_api,
@@ -206,10 +202,15 @@ class Ingestion:
             dict: the reason for every window that cannot be fetched now.
         """
         uncovered = {}
-        for window, coverage in self._cover(windows, client):
-            if isinstance(coverage, Exception):
-                self.attempts.record_failure(window, "fetch", coverage, self.clock.now())
-                uncovered[window] = str(coverage)
+        listed = client.list_bundles(min(windows).start, max(windows).end)
+        oldest = client.oldest_bundle()
+        known = [oldest, *listed] if oldest else []
+        for window in windows:
+            try:
+                cover_window(window, known, older_exist=oldest is None)
+            except (WindowUnavailableError, WindowNotOfferedError) as error:
+                self.attempts.record_failure(window, "fetch", error, self.clock.now())
+                uncovered[window] = str(error)
         return uncovered
 
     def publish_snapshot_if_due(self) -> float | None:
@@ -249,16 +250,6 @@ class Ingestion:
         return self.bundles.publish_file(
             window, scratch, export_id=fetched.export_id, size=fetched.bytes, sha256=fetched.sha256
         )
-
-    def _cover(self, windows: Sequence[Window], client: FullStoryClient) -> Iterator[tuple[Window, Coverage]]:
-        listed = client.list_bundles(min(windows).start, max(windows).end)
-        oldest = client.oldest_bundle()
-        known = [oldest, *listed] if oldest else []
-        for window in windows:
-            try:
-                yield window, cover_window(window, known, older_exist=oldest is None)
-            except (WindowUnavailableError, WindowNotOfferedError) as error:
-                yield window, error
 
     def _privacy(self) -> PrivacyPolicy:
         settings = self.settings
