@@ -212,9 +212,14 @@ def main() -> None:
         _fail(error, 1)
     except SystemExit as ended:
         # Typer makes this code of Ctrl-C, and says nothing.
-        if ended.code == _INTERRUPTED:
-            _fail("Interrupted; the windows that were loaded are loaded.", _INTERRUPTED)
-        raise
+        if ended.code != _INTERRUPTED:
+            raise
+        err.print("fullstory-dagster: Interrupted; the windows that were loaded are loaded.", style="red", **_AS_IS)
+        out.show_cursor(True)
+        sys.stdout.flush()
+        sys.stderr.flush()
+        # Python would wait for threads that wait for FullStory. Nothing they could still do is half done without them.
+        os._exit(_INTERRUPTED)
 
 
 def _print_json(value: object) -> None:

@@ -116,5 +116,7 @@ def preview(parsed: ParsedWindow) -> dg.MarkdownMetadataValue:
         return dg.MetadataValue.md("No rows.")
     lines = ["| " + " | ".join(rows.columns) + " |", "|" + " --- |" * rows.width]
     for row in rows.iter_rows():
-        lines.append("| " + " | ".join("" if cell is None else cell.replace("|", "/") for cell in row) + " |")
+        lines.append(
+            "| " + " | ".join("" if cell is None else " ".join(cell.split()).replace("|", "/") for cell in row) + " |"
+        )
     return dg.MetadataValue.md("\n".join(lines))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import time
 from collections.abc import Callable, Generator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
@@ -27,6 +28,8 @@ T = TypeVar("T")
 
 _ENDS_THE_SYNC = (AuthenticationError, WarehouseLockedError, WarehouseMismatchError)
 """What would fail every other window as well, after a wait of its own."""
+
+_LOOK_UP_S = 0.5
 
 _AHEAD = 2
 """Windows handed to the workers beyond those under way: enough to keep them busy, little enough to stop soon."""
@@ -58,23 +61,25 @@ def each_window(windows: Sequence[Window], work: Callable[[Window], T], jobs: in
     An error ends its own window's work only. When the caller stops iterating, no further window is begun.
     """
     left = iter(windows)
-    with ThreadPoolExecutor(max_workers=jobs, thread_name_prefix="window") as pool:
-        running: dict[Future[T], Window] = {}
+    pool = ThreadPoolExecutor(max_workers=jobs, thread_name_prefix="window")
+    running: dict[Future[T], Window] = {}
 
-        def hand_out() -> None:
-            while len(running) < jobs + _AHEAD and (window := next(left, None)):
-                running[pool.submit(work, window)] = window
+    def hand_out() -> None:
+        while len(running) < jobs + _AHEAD and (window := next(left, None)):
+            running[pool.submit(work, window)] = window
 
+    try:
         hand_out()
-        try:
-            while running:
-                done, _ = wait(running, return_when=FIRST_COMPLETED)
-                for future in sorted(done, key=lambda finished: running[finished]):
-                    yield _outcome(running.pop(future), future)
-                hand_out()
-        finally:
-            for future in running:
-                future.cancel()
+        while running:
+            # Not for ever at a stretch: the kernel may give Ctrl-C to a worker thread, and Python acts on it in this one.
+            done, _ = wait(running, timeout=_LOOK_UP_S, return_when=FIRST_COMPLETED)
+            for future in sorted(done, key=lambda finished: running[finished]):
+                yield _outcome(running.pop(future), future)
+            hand_out()
+    finally:
+        # An export may be pending for an hour: whoever interrupts does not wait for it.
+        is_interrupted = sys.exc_info()[0] is KeyboardInterrupt
+        pool.shutdown(wait=not is_interrupted, cancel_futures=True)
 
 
 def _outcome(window: Window, future: Future[T]) -> Outcome[T]:

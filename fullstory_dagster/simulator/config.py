@@ -108,7 +108,7 @@ def parse_arguments(arguments: Sequence[str]) -> tuple[SimulatorConfig, bool]:
         The configuration, and whether the simulator ends when its standard input does.
     """
     parser = argparse.ArgumentParser(
-        prog="python -m fullstory_dagster.simulator",
+        prog="fullstory-dagster simulate",
         description="A FullStory for a laptop: both export APIs on loopback, over made-up traffic of a small shop.",
     )
     default = SimulatorConfig()
