@@ -71,7 +71,7 @@ def each_window(windows: Sequence[Window], work: Callable[[Window], T], jobs: in
     try:
         hand_out()
         while running:
-            # Not for ever at a stretch: the kernel may give Ctrl-C to a worker thread, and Python acts on it in this one.
+            # Not for ever at a stretch: the kernel may give Ctrl-C to a worker, and Python acts on it in this thread.
             done, _ = wait(running, timeout=_LOOK_UP_S, return_when=FIRST_COMPLETED)
             for future in sorted(done, key=lambda finished: running[finished]):
                 yield _outcome(running.pop(future), future)
