@@ -174,7 +174,7 @@ def dev(
     """Run Dagster's UI and daemon, with its home and pools in place; without an API key on the demo's data."""
     from fullstory_dagster.defs.dbt.project import DbtProject
     from fullstory_dagster.defs.home import PROJECT_ROOT, prepare_home
-    from fullstory_dagster.demo import demo_account
+    from fullstory_dagster.demo import DEMO_URL, demo_account
     from fullstory_dagster.settings import read_settings, settings_exist
 
     with ExitStack() as stack:
@@ -185,7 +185,7 @@ def dev(
             account = demo_account()
             simulator = stack.enter_context(account.simulator())
             settings = account.settings(simulator.url)
-            environment |= account.environment(simulator.url)
+            environment[DEMO_URL] = simulator.url
             out.print(f"No FULLSTORY_API_KEY: running on the demo in {account.home}, with its simulator.", **_AS_IS)
         environment["DAGSTER_HOME"] = str(prepare_home(settings))
         DbtProject(settings).manifest()
@@ -268,13 +268,14 @@ def _finish(ingestion: Ingestion, summary: SyncSummary, no_dbt: bool, as_json: b
         except FullStoryError as error:
             # The windows are loaded all the same, and that is to be said.
             dbt, words = {"models": 0, "tests": 0, "failures": [str(error)]}, str(error)
-        # Also when there was nothing to build: an earlier build may have come too soon after the last copy.
-        ingestion.publish_snapshot_if_due()
     if as_json:
         _print_json(summary_object(summary, dbt))
     else:
         print_summary(out, summary, words)
     _tell_dagster(ingestion)
+    if not no_dbt:
+        # Also when there was nothing to build: an earlier build may have come too soon after the last copy.
+        ingestion.publish_snapshot_if_due()
     if summary.failed or (dbt and dbt["failures"]):
         raise typer.Exit(1)
 

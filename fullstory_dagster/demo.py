@@ -20,6 +20,8 @@ from fullstory_dagster.store.warehouse import Warehouse
 DEFAULT_DAYS = 7
 DEFAULT_SEED = 1
 ORG_ID = "demo"
+DEMO_URL = "FULLSTORY_DEMO_URL"
+"""Where ``dev`` tells the processes it starts that its simulator is."""
 
 
 @dataclass(frozen=True)
@@ -44,24 +46,19 @@ class DemoAccount:
         return SimulatorProcess(SimulatorConfig(days=days, seed=self.seed))
 
     def settings(self, api_url: str | None = None) -> Settings:
-        """The account's settings, with the simulator at ``api_url``; without one there is no key and nothing to ask."""
-        return read_settings(os.environ | self.environment(api_url))
+        """The account's settings, whatever the real account's say, with the simulator at ``api_url``.
 
-    def environment(self, api_url: str | None) -> dict[str, str]:
-        """The same as environment variables, whatever the real account's settings say about where things are."""
-        return {
+        Without one there is no key and nothing to ask.
+        """
+        environment = {
             "FULLSTORY_API_KEY": DEFAULT_KEY if api_url else "",
             "FULLSTORY_API_URL": api_url or "",
-            "FULLSTORY_EXPORT_API": "segment",
-            "FULLSTORY_BUNDLE_HOURS": "24",
-            "FULLSTORY_DELAY_HOURS": "24",
             "FULLSTORY_DATA_DIR": str(self.home),
-            "FULLSTORY_STORE_URL": str(self.home),
-            "FULLSTORY_WAREHOUSE": str(self.home / "warehouse.duckdb"),
             "FULLSTORY_START_DATE": f"{self.start:%Y-%m-%d}",
             "FULLSTORY_SCHEMA": self.schema,
             "FULLSTORY_ORG_ID": ORG_ID,
         }
+        return read_settings(environment, dotenv=Path(os.devnull))
 
 
 def demo_account(*, days: int | None = None, seed: int | None = None, now: datetime | None = None) -> DemoAccount:
@@ -100,7 +97,7 @@ def settings_or_demo() -> Settings:
     Raises:
         SettingsError: there is a key, and another setting is wrong or missing.
     """
-    return read_settings() if settings_exist() else demo_account().settings()
+    return read_settings() if settings_exist() else demo_account().settings(os.environ.get(DEMO_URL))
 
 
 def example_session(warehouse: Warehouse, n_steps: int = 16) -> list[dict[str, Any]]:

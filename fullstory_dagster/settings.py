@@ -338,7 +338,7 @@ def read_settings(
         SettingsError: the first setting that is wrong, with what was given and what is allowed.
     """
     environ = os.environ if environ is None else environ
-    from_file = dotenv_values(dotenv or Path(".env"), interpolate=False)
+    from_file = _dotenv(dotenv or Path(".env"))
     _refuse_unknown({name for name in (*from_file, *environ) if name.startswith("FULLSTORY_")})
     read: dict[str, Any] = {}
     for setting in SETTINGS:
@@ -362,6 +362,13 @@ def read_settings(
     return Settings(**({"start": default_start} | read))
 
 
+def _dotenv(path: Path) -> dict[str, str | None]:
+    try:
+        return dotenv_values(path, interpolate=False)
+    except UnicodeDecodeError:
+        raise SettingsError(str(path), "is not UTF-8 text; save it again as UTF-8.") from None
+
+
 def _no_api_key() -> SettingsError:
     return SettingsError(
         "FULLSTORY_API_KEY",
@@ -373,11 +380,11 @@ def _no_api_key() -> SettingsError:
 def settings_exist(environ: Mapping[str, str] | None = None, dotenv: Path | None = None) -> bool:
     """Whether an account is connected at all: there is an API key, right or wrong."""
     environ = os.environ if environ is None else environ
-    return bool(environ.get("FULLSTORY_API_KEY") or dotenv_values(dotenv or Path(".env")).get("FULLSTORY_API_KEY"))
+    return bool(environ.get("FULLSTORY_API_KEY") or _dotenv(dotenv or Path(".env")).get("FULLSTORY_API_KEY"))
 
 
-NOT_SETTINGS = frozenset({"FULLSTORY_APP_URL"})
-"""Variables with the prefix that we hand to dbt ourselves."""
+NOT_SETTINGS = frozenset({"FULLSTORY_APP_URL", "FULLSTORY_DEMO_URL"})
+"""Variables with the prefix that we hand to dbt and to the demo's processes ourselves."""
 
 
 def _refuse_unknown(names: set[str]) -> None:

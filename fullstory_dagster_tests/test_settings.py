@@ -273,3 +273,10 @@ def test_an_account_is_connected_when_there_is_a_key(tmp_path: Path) -> None:
     assert settings_exist({"FULLSTORY_API_KEY": "k"})
     (tmp_path / ".env").write_text("FULLSTORY_API_KEY=k\n")
     assert settings_exist({})
+
+
+def test_a_dotenv_in_another_encoding_is_named(tmp_path: Path) -> None:
+    dotenv = tmp_path / ".env"
+    dotenv.write_text("FULLSTORY_API_KEY=k\n", encoding="utf-16")
+    with pytest.raises(SettingsError, match="is not UTF-8 text"):
+        read_settings({}, dotenv)

@@ -22,6 +22,29 @@
 {% endmacro %}
 
 
+{% macro mark_models_never_built() %}
+    {#-
+        Mark 0 for every model that has no mark yet. A model that failed at its first build, was left out of a
+        selection, or came with an upgrade would otherwise look as if it owed nothing.
+    -#}
+    {%- if execute and flags.WHICH in ['run', 'build'] -%}
+        {%- set names = [] -%}
+        {%- for node in graph.nodes.values() if node.config.incremental_strategy == 'replace_sessions' -%}
+            {%- do names.append(node.alias) -%}
+        {%- endfor -%}
+        {%- if names %}
+    insert into {{ source('fullstory', '_builds') }} (model, load_id, built_at)
+    select
+        models.name,
+        0,
+        {{ utc_now() }}
+    from (values ('{{ names | sort | join("'), ('") }}')) as models (name)
+    where models.name not in (select model from {{ source('fullstory', '_builds') }})
+        {%- endif -%}
+    {%- endif -%}
+{% endmacro %}
+
+
 {% macro pin_snapshot() %}
     {#-
         As a pre-hook this opens the model's transaction, and its first read fixes what the transaction sees: a load

@@ -91,7 +91,8 @@ def _stage_to_run(ingestion: Ingestion, status: WindowStatus, now: datetime) -> 
     has_settled_since = bundle is not None and not bundle.is_settled and now >= status.window.settled_at
     if bundle is None or has_settled_since:
         return "fetch"
-    if status.attempt:
+    # A failure from before the bundle came says nothing of what follows it.
+    if status.attempt and status.attempt.last_at > bundle.received_at:
         return status.attempt.stage
     if now - bundle.received_at < RETRY_EVERY:
         return None

@@ -97,8 +97,8 @@ class Ingestion:
             FullStoryError: it failed; noted in the attempt log.
         """
         self.refuse_unavailable(window)
-        self.bundles.refuse_other_owner(window)
         with self._attempt(window, "fetch"):
+            self.bundles.refuse_other_owner(window)
             started = time.perf_counter()
             if self.settings.export_api == "segment":
                 fetched = [self._fetch_segment_export(window, client)]
@@ -225,7 +225,11 @@ class Ingestion:
         oldest_kept = self.clock.now() - timedelta(days=days)
         n_deleted = 0
         for window, load in self.warehouse.current_loads().items():
-            if window.end < oldest_kept and load.is_settled and self.bundles.get(window):
+            if window.end >= oldest_kept or not load.is_settled:
+                continue
+            bundle = self.bundles.get(window)
+            # A bundle that was fetched again since waits to be parsed and appended.
+            if bundle and bundle.received_at.replace(tzinfo=None) == load.received_at:
                 self.bundles.delete(window)
                 n_deleted += 1
         return n_deleted

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import os
 import tempfile
+import time
 from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, contextmanager, suppress
 from pathlib import Path
 from typing import BinaryIO, Protocol
+
+_ABANDONED_AFTER_S = 24 * 3600.0
 
 
 class ObjectStore(Protocol):
@@ -53,6 +56,7 @@ class LocalStore:
         """See :class:`ObjectStore`. On the same file system as the objects, so that publishing is a rename."""
         folder = self.root / ".scratch"
         folder.mkdir(parents=True, exist_ok=True)
+        _sweep(folder)
         descriptor, name = tempfile.mkstemp(dir=folder)
         os.close(descriptor)
         path = Path(name)
@@ -97,6 +101,14 @@ class LocalStore:
 
     def _path(self, key: str) -> Path:
         return self.root.joinpath(*key.split("/"))
+
+
+def _sweep(folder: Path) -> None:
+    """Remove what killed processes left behind: it may be somebody's raw data, past its retention."""
+    for path in folder.iterdir():
+        with suppress(FileNotFoundError):
+            if time.time() - path.stat().st_mtime > _ABANDONED_AFTER_S:
+                path.unlink()
 
 
 def publish_text(store: ObjectStore, key: str, text: str) -> None:

@@ -315,7 +315,7 @@ class Warehouse:
             raise WarehouseMismatchError(
                 f"The window {window} was not loaded: the warehouse holds windows of {_hours(other[0])} h since "
                 f"{other[1]:%Y-%m-%d}, and FULLSTORY_BUNDLE_HOURS now says {_hours(window.end - window.start)}. Set it "
-                "back, or load into another FULLSTORY_SCHEMA.",
+                "back, or load into another FULLSTORY_SCHEMA with another FULLSTORY_STORE_URL.",
                 setting="FULLSTORY_BUNDLE_HOURS",
             )
 

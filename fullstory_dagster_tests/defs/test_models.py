@@ -125,7 +125,7 @@ def test_a_model_that_fails_is_not_materialized_and_the_warehouse_is_free(
         assert instance.get_materialized_partitions(key_of(name)) == {"2026-06-01", "2026-06-02"}
     assert built(loaded) == dict.fromkeys(MARTS, 2)
     with loaded.ingestion(patience_s=0).warehouse.writing() as connection:
-        assert connection.execute(f"SELECT count(*) FROM {SCHEMA}._builds").fetchone() == (3,)
+        assert connection.execute(f"SELECT count(*) FROM {SCHEMA}._builds WHERE load_id > 0").fetchone() == (3,)
 
 
 def test_dbt_that_cannot_begin_fails_the_run_with_its_sentence(loaded: AccountAt, materialize: Materialize) -> None:

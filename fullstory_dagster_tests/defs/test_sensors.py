@@ -200,6 +200,17 @@ def test_a_failure_that_needs_a_person_is_never_tried_again_and_stays_in_the_rea
     assert "404" in said
 
 
+def test_a_bundle_that_came_after_a_failure_is_not_fetched_again(
+    tick: Tick, account: AccountAt, materialize: Materialize
+) -> None:
+    ingestion = account.ingestion()
+    sync(ingestion, start=day(2).start)
+    reason(tick())
+    ingestion.attempts.record_failure(day(1), "fetch", ServerError("FullStory answered 503."), NOW - 2 * HOUR)
+    assert materialize("raw_bundles", 1).success
+    assert "1 are under way" in reason(tick())
+
+
 def test_a_bundle_that_nothing_followed_is_taken_further_after_an_hour(
     tick: Tick, account: AccountAt, materialize: Materialize
 ) -> None:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -68,8 +69,8 @@ class DbtProject:
 
     @property
     def manifest_path(self) -> Path:
-        """Where dbt puts its manifest."""
-        return self.target / "manifest.json"
+        """The manifest that others read: dbt writes its own in place, piece by piece, at every build."""
+        return self.target / "published" / "manifest.json"
 
     def manifest(self) -> dict[str, Any]:
         """The manifest, made anew only if a file of the project is newer."""
@@ -77,6 +78,7 @@ class DbtProject:
         with FileLock(self.target / ".manifest.lock"):
             if not self._is_manifest_fresh():
                 self._invoke(["parse"])
+                self._publish_manifest()
             manifest: dict[str, Any] = json.loads(self.manifest_path.read_text())
         return manifest
 
@@ -153,6 +155,12 @@ class DbtProject:
             "FULLSTORY_DUCKDB_THREADS": str(settings.duckdb_threads or os.cpu_count() or 1),
             "DO_NOT_TRACK": "1",
         }
+
+    def _publish_manifest(self) -> None:
+        self.manifest_path.parent.mkdir(exist_ok=True)
+        scratch = self.manifest_path.with_suffix(f".{os.getpid()}")
+        shutil.copyfile(self.target / "manifest.json", scratch)
+        scratch.replace(self.manifest_path)
 
     def _is_manifest_fresh(self) -> bool:
         if not self.manifest_path.exists():
