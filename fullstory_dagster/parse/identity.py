@@ -12,6 +12,9 @@ from collections.abc import Sequence
 
 import polars as pl
 
+from fullstory_dagster.fields import FIELDS
+from fullstory_dagster.parse.json_text import object_items, object_text
+
 IDENTITY_COLUMNS = (
     "UserId",
     "SessionId",
@@ -58,10 +61,11 @@ def number_twins(rows: pl.LazyFrame) -> pl.DataFrame | None:
     """Find events that share an id and give each but the first one of its own.
 
     Twins are put in order by the rest of their content, then by position, so that an export in another order gives the
-    same rows the same ids.
+    same rows the same ids. They are seen as they are stored: twins that differ in nothing but an excluded column are
+    the same row by then, and may change places.
 
     Args:
-        rows: one window's rows in the order they were sent, ``_event_id`` among their columns.
+        rows: one window's rows in the order they were sent: ``_event_id``, every field, ``CustomVars``.
 
     Returns:
         DataFrame: ``_row`` (UInt32, position) and ``_event_id``, one row for each event to be renamed; None without
@@ -70,9 +74,10 @@ def number_twins(rows: pl.LazyFrame) -> pl.DataFrame | None:
     shared = rows.select("_event_id").group_by("_event_id").len().filter(pl.col("len") > 1).collect(engine="streaming")
     if shared.is_empty():
         return None
-    content = pl.concat_str(
-        [pl.col(name).cast(pl.String).fill_null("") for name in rows.collect_schema().names()], separator="\x1f"
-    )
+    # What the export was called and in what order it wrote a row's variables say nothing of the event.
+    said = [pl.col(field.name).cast(pl.String).fill_null("") for field in FIELDS]
+    variables = pl.col("CustomVars").map_elements(_in_order_of_names, return_dtype=pl.String).fill_null("")
+    content = pl.concat_str([*said, variables], separator="\x1f")
     twins = (
         rows.with_row_index("_row")
         .join(shared.lazy().select("_event_id"), on="_event_id", how="semi")
@@ -84,3 +89,7 @@ def number_twins(rows: pl.LazyFrame) -> pl.DataFrame | None:
     )
     ids = [twin_id(first_id, n) for first_id, n in zip(twins["_event_id"], twins["ordinal"], strict=True)]
     return twins.select("_row").with_columns(_event_id=pl.Series(ids, dtype=pl.String))
+
+
+def _in_order_of_names(custom_vars: str) -> str | None:
+    return object_text(sorted(object_items(custom_vars.encode())))

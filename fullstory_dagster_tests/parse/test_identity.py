@@ -10,6 +10,7 @@ from typing import Any
 import polars as pl
 import pytest
 
+from fullstory_dagster.parse.bundle import BATCH_SCHEMA
 from fullstory_dagster.parse.csv_rows import frame_csv_rows
 from fullstory_dagster.parse.framing import frame_rows
 from fullstory_dagster.parse.identity import event_id, number_twins, twin_id
@@ -166,9 +167,14 @@ def test_all_three_formats_give_the_same_ids() -> None:
         assert [read_row(text).event_id for text in framed] == expected
 
 
+def batch(columns: dict[str, list[str | None]]) -> pl.DataFrame:
+    """Rows of which only some columns hold anything."""
+    return pl.concat([pl.DataFrame(schema=BATCH_SCHEMA), pl.DataFrame(columns)], how="diagonal_relaxed")
+
+
 def twins(contents: list[str | None]) -> dict[str | None, str]:
     """Ids of rows that share one, by what else they hold."""
-    rows = pl.DataFrame({"_event_id": ["same"] * len(contents) + ["other"], "CustomVars": [*contents, "x"]})
+    rows = batch({"_event_id": ["same"] * len(contents) + ["other"], "CustomVars": [*contents, "{}"]})
     renamed = number_twins(rows.lazy())
     ids = rows["_event_id"].to_list()
     if renamed is not None:
@@ -189,8 +195,25 @@ def test_twins_are_numbered_the_same_in_whatever_order_they_come() -> None:
         assert twins(list(shuffled)) == expected
 
 
+def test_twins_are_numbered_the_same_in_whatever_order_their_variables_stand() -> None:
+    written = twins(['{"user_a":1,"user_b":"y"}', '{"user_a":2,"user_b":"x"}'])
+    rewritten = twins(['{"user_b":"y","user_a":1}', '{"user_b":"x","user_a":2}'])
+    assert list(written.values()) == list(rewritten.values())
+
+
+def test_the_name_of_an_export_does_not_number_twins() -> None:
+    contents: list[str | None] = ['{"user_a":1}', '{"user_a":2}']
+    numbered = [
+        number_twins(batch({"_event_id": ["same"] * 2, "CustomVars": contents, "_export_id": exports}).lazy())
+        for exports in (["a", "b"], ["b", "a"])
+    ]
+    assert numbered[0] is not None
+    assert numbered[1] is not None
+    assert numbered[0].equals(numbered[1])
+
+
 def test_twins_that_agree_in_everything_all_get_an_id() -> None:
-    rows = pl.DataFrame({"_event_id": ["same"] * 3, "CustomVars": [None] * 3})
+    rows = batch({"_event_id": ["same"] * 3})
     renamed = number_twins(rows.lazy())
     assert renamed is not None
     assert sorted(renamed.rows()) == [(1, twin_id("same", 1)), (2, twin_id("same", 2))]
