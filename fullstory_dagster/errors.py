@@ -11,6 +11,10 @@ FullStoryError                      one sentence a person can act on
 │   ├── BundleIncompleteError       a download ended before its gzip trailer or its JSON end
 │   ├── ExportTimeoutError          an export was not ready before the deadline
 │   ├── ExportFailedError           FullStory gave up on an export
+│   ├── ClockAheadError             this machine's clock is ahead of FullStory's
+│   ├── WindowBusyError             another run works on the same window
+│   ├── BundleChangedError          a bundle was fetched again between two stages
+│   ├── DiskFullError               too little room for what a stage has to write
 │   └── WarehouseLockedError        somebody else holds the DuckDB file; carries holder_pid
 └── PermanentError                  trying again cannot help until somebody changes something; may name the setting
     ├── AuthenticationError         401, 403
@@ -19,6 +23,8 @@ FullStoryError                      one sentence a person can act on
     ├── BundleMissingError          a stage asks for what the stage before it has not made
     ├── WindowUnavailableError      the window is not over and settled yet, or its bundles do not cover it
     ├── WindowNotOfferedError       the window is older than the first bundle of the account
+    ├── WindowShrankError           a window came back with far fewer rows than the load it would replace
+    ├── StoreTooNewError            a newer version of this project wrote what is there
     └── WarehouseMismatchError      the warehouse was loaded under settings that cannot be mixed with these
 """
 
@@ -85,6 +91,22 @@ class ExportFailedError(TransientError):
     """FullStory reported the export operation as failed; a new operation may do better."""
 
 
+class ClockAheadError(TransientError):
+    """This machine's clock is ahead of FullStory's, so it would call windows settled that are not."""
+
+
+class WindowBusyError(TransientError):
+    """Another run has been working on the same window for too long to wait for it."""
+
+
+class BundleChangedError(TransientError):
+    """The bundle of a window was fetched again after the stage before read it; that stage has to run again."""
+
+
+class DiskFullError(TransientError):
+    """There is too little room on the disk for what a stage has to write; it goes on once somebody made some."""
+
+
 class WarehouseLockedError(TransientError):
     """Another process holds the DuckDB file.
 
@@ -139,6 +161,24 @@ class WindowUnavailableError(PermanentError):
 
 class WindowNotOfferedError(PermanentError):
     """FullStory keeps no bundle for the window: it is older than the first one listed."""
+
+
+class WindowShrankError(PermanentError):
+    """A window came back with far fewer rows than the load it would replace; those are kept.
+
+    Attributes:
+        rows_before: rows FullStory sent for the load that is kept.
+        rows_now: rows it sent this time.
+    """
+
+    def __init__(self, message: str, *, rows_before: int, rows_now: int) -> None:
+        super().__init__(message, setting="FULLSTORY_MIN_ROWS_PCT")
+        self.rows_before = rows_before
+        self.rows_now = rows_now
+
+
+class StoreTooNewError(PermanentError):
+    """What is there was written by a newer version of this project, which may have meant something else by it."""
 
 
 class WarehouseMismatchError(PermanentError):

@@ -163,6 +163,27 @@ SETTINGS: tuple[Setting, ...] = (
         "Reserved; refused for now.",
         values.refuse_unbuilt,
     ),
+    Setting(
+        "FULLSTORY_MIN_ROWS_PCT",
+        "min_rows_pct",
+        "50",
+        "A window that comes back with less than this share of the rows it had is refused, %; 0 takes anything.",
+        values.read_whole_number(0, 100, "percent"),
+    ),
+    Setting(
+        "FULLSTORY_MAX_BUNDLE_GB",
+        "max_bundle_gb",
+        "50",
+        "A bundle that unpacks to more than this is refused, GB.",
+        values.read_whole_number(1, 10_000, "GB"),
+    ),
+    Setting(
+        "FULLSTORY_MAX_BUNDLE_RATIO",
+        "max_bundle_ratio",
+        "200",
+        "A bundle that unpacks to more than this many times its size is refused.",
+        values.read_whole_number(10, 2_000, "times"),
+    ),
     Setting("FULLSTORY_ORG_ID", "org_id", "none", "Organisation id; makes replay links.", values.read_org_id),
     Setting(
         "FULLSTORY_JOBS",
@@ -229,6 +250,9 @@ class Settings:
     hash_key: str | None = field(default=None, repr=False)
     truncate_ip: bool = False
     keep_bundles_days: int | None = None
+    min_rows_pct: int = 50
+    max_bundle_gb: int = 50
+    max_bundle_ratio: int = 200
     org_id: str | None = None
     jobs: int = 4
     downloads_per_minute: int = 2

@@ -135,8 +135,12 @@ class Ingestion:
                         export_id = pl.lit(file.export_id, dtype=pl.String)
                         yield _with_window(batch.rows, window, file), batch.rejects.with_columns(export_id=export_id)
 
+            n_forgotten = sum(file.rows_forgotten for file in bundle.files)
+
             def summary() -> dict[str, Any]:
                 return asdict(parser.counts) | {
+                    "rows_in": parser.counts.rows_in + n_forgotten,
+                    "rows_forgotten": parser.counts.rows_forgotten + n_forgotten,
                     "parse_s": time.perf_counter() - started,
                     "bundle_sha256": bundle.sha256,
                     "shaping": bundle.shaping | self.settings.privacy_shaping,

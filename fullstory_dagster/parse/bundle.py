@@ -41,13 +41,14 @@ _BATCH_ROWS = 20_000
 
 @dataclass
 class RowCounts:
-    """What became of the rows of one window's bundle: in = kept + rejected + outside.
+    """What became of the rows of one window's bundle: in = kept + rejected + outside + forgotten.
 
     Attributes:
         rows_in: rows that FullStory sent.
         rows_kept: rows inside the window.
         rows_rejected: rows that could not become events.
         rows_outside: rows whose EventStart is in another window, which gets them.
+        rows_forgotten: rows of people who were erased.
         values_misfit: values that did not fit their column and went to CustomVars, of kept rows.
         min_event_start_at: earliest EventStart kept, naive UTC.
         max_event_start_at: latest EventStart kept, naive UTC.
@@ -57,6 +58,7 @@ class RowCounts:
     rows_kept: int = 0
     rows_rejected: int = 0
     rows_outside: int = 0
+    rows_forgotten: int = 0
     values_misfit: int = 0
     min_event_start_at: datetime | None = None
     max_event_start_at: datetime | None = None

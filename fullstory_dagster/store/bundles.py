@@ -25,14 +25,16 @@ class BundleFile:
     Attributes:
         key: in the object store.
         export_id: FullStory's id of the export or bundle.
-        bytes: size as sent.
-        sha256: of the bytes as sent, hex.
+        bytes: size as kept.
+        sha256: of the bytes as kept, hex.
+        rows_forgotten: rows of erased people that were taken out; without any, the file is as it was sent.
     """
 
     key: str
     export_id: str
     bytes: int
     sha256: str
+    rows_forgotten: int = 0
 
 
 @dataclass(frozen=True)

@@ -34,10 +34,11 @@ class ParsedWindow:
         parse_id: unique for every parse.
         events_location: the Parquet file.
         rejects_location: Parquet file of position, export_id, reason, raw_text, raw_sha256.
-        rows_in: rows FullStory sent = kept + rejected + outside.
+        rows_in: rows FullStory sent = kept + rejected + outside + forgotten.
         rows_kept: rows in the Parquet file.
         rows_rejected: rows in the rejects file.
         rows_outside: rows of another window.
+        rows_forgotten: rows of people who were erased.
         values_misfit: values that did not fit their column.
         min_event_start_at: earliest event, naive UTC.
         max_event_start_at: latest event, naive UTC.
@@ -54,6 +55,7 @@ class ParsedWindow:
     rows_kept: int
     rows_rejected: int
     rows_outside: int
+    rows_forgotten: int
     values_misfit: int
     min_event_start_at: datetime | None
     max_event_start_at: datetime | None

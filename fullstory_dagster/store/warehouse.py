@@ -209,7 +209,7 @@ class Warehouse:
                     "rows_rejected": parsed.rows_rejected,
                     "rows_outside": parsed.rows_outside,
                     "rows_duplicate": parsed.rows_kept - n_inserted,
-                    "rows_forgotten": 0,
+                    "rows_forgotten": parsed.rows_forgotten,
                     "values_misfit": parsed.values_misfit,
                     "min_event_start_at": parsed.min_event_start_at,
                     "max_event_start_at": parsed.max_event_start_at,
