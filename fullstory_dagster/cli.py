@@ -105,6 +105,9 @@ def reset(
     from_: From = None,
     to: To = None,
     yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
+    allow_shrink: Annotated[
+        bool, typer.Option("--allow-shrink", help="Take windows with far fewer rows than they had.")
+    ] = False,
     jobs: Jobs = None,
     no_dbt: NoDbt = False,
     as_json: AsJson = False,
@@ -121,7 +124,9 @@ def reset(
         until = f"to {end:%Y-%m-%d %H:%M} UTC" if end else "on"
         typer.confirm(f"Load every window from {begins:%Y-%m-%d %H:%M} UTC {until} again?", abort=True)
     with _progress(as_json, "Loading again") as progress:
-        summary = reset_windows(ingestion, start=start, end=end, jobs=jobs, progress=progress)
+        summary = reset_windows(
+            ingestion, start=start, end=end, jobs=jobs, allow_shrink=allow_shrink, progress=progress
+        )
     _finish(ingestion, summary, no_dbt, as_json)
 
 

@@ -7,6 +7,7 @@ source) is made from here; a key that is not listed goes to ``CustomVars``.
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import dataclass
 from typing import Literal
 
@@ -145,6 +146,9 @@ SYSTEM_COLUMNS: tuple[Field, ...] = (
 
 EVENT_COLUMNS: tuple[Field, ...] = (*FIELDS, CUSTOM_VARS, *SYSTEM_COLUMNS)
 """All columns of the events table, in order."""
+
+FIELD_LIST_ID = hashlib.sha256(repr([(field.name, field.type) for field in FIELDS]).encode()).hexdigest()[:12]
+"""Another one for every other list of fields: says by which list a row was parsed."""
 
 LEGACY_NAMES: dict[str, str] = {
     "EventTargetSelectorTok": "EventTargetSelector",

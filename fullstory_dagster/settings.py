@@ -18,6 +18,7 @@ from dotenv import dotenv_values
 
 from fullstory_dagster import setting_values as values
 from fullstory_dagster.errors import SettingsError
+from fullstory_dagster.fields import FIELD_LIST_ID
 from fullstory_dagster.windows import WindowGrid
 
 ExportApi = Literal["segment", "bundle"]
@@ -320,9 +321,10 @@ class Settings:
         }
 
     @property
-    def privacy_shaping(self) -> dict[str, Any]:
-        """What is left out when a bundle is parsed; without secrets."""
+    def parse_shaping(self) -> dict[str, Any]:
+        """What a bundle is parsed by; without secrets."""
         return {
+            "field_list": FIELD_LIST_ID,
             "exclude_columns": sorted(self.exclude_columns),
             "hash_columns": sorted(self.hash_columns),
             "truncate_ip": self.truncate_ip,
@@ -331,7 +333,7 @@ class Settings:
     @property
     def shaping(self) -> dict[str, Any]:
         """All settings that shape rows, as they are written into the load log."""
-        return self.export_shaping | self.privacy_shaping
+        return self.export_shaping | self.parse_shaping
 
     def require_api_key(self) -> str:
         """The API key.

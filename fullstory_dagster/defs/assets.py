@@ -35,6 +35,17 @@ from fullstory_dagster.ingest.sync import Outcome, T, each_window
 from fullstory_dagster.settings import Settings
 from fullstory_dagster.windows import WindowGrid
 
+
+class EventsConfig(dg.Config):
+    """How to load.
+
+    Attributes:
+        allow_shrink: take windows for which FullStory now sends far fewer rows than before.
+    """
+
+    allow_shrink: bool = False
+
+
 _FETCHED_IN_A_RUN, _PARSED_IN_A_RUN, _APPENDED_IN_A_RUN = 30, 40, 60
 
 
@@ -108,10 +119,14 @@ def build_assets(settings: Settings) -> list[dg.AssetsDefinition]:
             "dagster/uri": str(settings.warehouse),
         },
     )
-    def events(context: dg.AssetExecutionContext, account: dg.ResourceParam[FullStoryAccount]) -> None:
+    def events(
+        context: dg.AssetExecutionContext, config: EventsConfig, account: dg.ResourceParam[FullStoryAccount]
+    ) -> None:
         ingestion = account.ingestion()
         outcomes = each_window(
-            windows_of(context, grid), lambda window: ingestion.append(window, dagster_run_id=context.run_id), jobs=1
+            windows_of(context, grid),
+            lambda window: ingestion.append(window, dagster_run_id=context.run_id, allow_shrink=config.allow_shrink),
+            jobs=1,
         )
         _report(
             context,

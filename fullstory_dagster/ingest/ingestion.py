@@ -25,9 +25,11 @@ from fullstory_dagster.api import (
 from fullstory_dagster.api.clock import Clock
 from fullstory_dagster.api.rate_limit import DEFAULT_LIMITS
 from fullstory_dagster.errors import BundleMissingError, WindowNotOfferedError, WindowUnavailableError
+from fullstory_dagster.fields import FIELD_LIST_ID
 from fullstory_dagster.parse.bundle import BATCH_SCHEMA, REJECT_SCHEMA, BundleParser
 from fullstory_dagster.parse.identity import number_twins
 from fullstory_dagster.parse.privacy import PrivacyPolicy
+from fullstory_dagster.parse.promotion import promote_fields
 from fullstory_dagster.settings import Settings
 from fullstory_dagster.store.attempts import AttemptLog
 from fullstory_dagster.store.bundles import BundleFile, BundleStore, StoredBundle
@@ -143,7 +145,7 @@ class Ingestion:
                     "rows_forgotten": parser.counts.rows_forgotten + n_forgotten,
                     "parse_s": time.perf_counter() - started,
                     "bundle_sha256": bundle.sha256,
-                    "shaping": bundle.shaping | self.settings.privacy_shaping,
+                    "shaping": bundle.shaping | self.settings.parse_shaping,
                 }
 
             return self.dataset.publish(
@@ -155,14 +157,23 @@ class Ingestion:
                 summary=summary,
             )
 
-    def append(self, window: Window, *, dagster_run_id: str | None = None) -> Load:
+    def append(self, window: Window, *, dagster_run_id: str | None = None, allow_shrink: bool = False) -> Load:
         """Replace the window's rows in the warehouse by those of its Parquet file, in one transaction.
 
+        Args:
+            window: which.
+            dagster_run_id: the run that does it, if one does.
+            allow_shrink: take the window even if FullStory now sends far fewer rows for it than before.
+
         Raises:
+            WindowShrankError: it does, and that is not allowed; the rows there are stay.
             BundleMissingError: the window has not been parsed, or not since its bundle was fetched again.
             WarehouseLockedError: somebody else holds the warehouse; noted in the attempt log, as the next ones.
             WarehouseMismatchError: the warehouse holds windows of another length.
         """
+        parsed_before = self.dataset.get(window)
+        if parsed_before and parsed_before.shaping.get("field_list") != FIELD_LIST_ID:
+            self.parse(window)  # this project was upgraded in between, and its fields have columns now
         with self._attempt(window, "append"):
             parsed, bundle = self.dataset.require(window), self.bundles.require(window)
             if parsed.bundle_sha256 != bundle.sha256:
@@ -176,6 +187,7 @@ class Ingestion:
                 bundle,
                 loaded_at=self.clock.now(),
                 dagster_run_id=dagster_run_id,
+                min_rows_pct=0 if allow_shrink else self.settings.min_rows_pct,
             )
         self.attempts.clear(window)
         return load
@@ -286,6 +298,7 @@ def open_ingestion(settings: Settings, clock: Clock | None = None) -> Ingestion:
         lock_timeout_s=settings.lock_timeout_s,
         memory_limit=settings.duckdb_memory_limit,
         threads=settings.duckdb_threads,
+        promote=promote_fields,
     )
     return Ingestion(
         settings=settings,

@@ -162,17 +162,19 @@ def reset(
     start: datetime | None = None,
     end: datetime | None = None,
     jobs: int | None = None,
+    allow_shrink: bool = False,
     progress: Progress | None = None,
 ) -> SyncSummary:
     """Load every available window of ``[start, end)`` again, from its kept bundle where it was asked for in this way.
 
     Each window's rows are replaced when the new ones are there, never deleted before: a window that FullStory no longer
-    serves keeps its rows and is named among the failed. Arguments and errors as for :func:`sync`.
+    serves, or serves with far fewer rows, keeps what it has and is named among the failed, unless ``allow_shrink``. The
+    other arguments, and errors, as for :func:`sync`.
     """
     windows = [status.window for status in _choose(ingestion, read_status(ingestion), start, end)]
     to_fetch = {window for window in windows if not ingestion.has_usable_bundle(window)}
     summary = SyncSummary()
-    _load_each(ingestion, windows, to_fetch, jobs, summary, progress)
+    _load_each(ingestion, windows, to_fetch, jobs, summary, progress, allow_shrink=allow_shrink)
     return summary
 
 
@@ -197,6 +199,8 @@ def _load_each(
     jobs: int | None,
     summary: SyncSummary,
     progress: Progress | None,
+    *,
+    allow_shrink: bool = False,
 ) -> None:
     started = time.perf_counter()
     with ExitStack() as stack:
@@ -209,7 +213,7 @@ def _load_each(
 
         outcomes = stack.enter_context(closing(each_window(windows, prepare, jobs or ingestion.settings.jobs)))
         for n_ended, prepared in enumerate(outcomes, start=1):
-            ended = _appended(ingestion, prepared)
+            ended = _appended(ingestion, prepared, allow_shrink)
             if ended.result:
                 summary.loaded.append(ended.result)
             elif ended.is_unavailable:
@@ -227,10 +231,10 @@ def _load_each(
     summary.seconds = time.perf_counter() - started
 
 
-def _appended(ingestion: Ingestion, prepared: Outcome[None]) -> Outcome[Load]:
+def _appended(ingestion: Ingestion, prepared: Outcome[None], allow_shrink: bool) -> Outcome[Load]:
     if prepared.error:
         return Outcome(prepared.window, error=prepared.error)
     try:
-        return Outcome(prepared.window, result=ingestion.append(prepared.window))
+        return Outcome(prepared.window, result=ingestion.append(prepared.window, allow_shrink=allow_shrink))
     except Exception as error:
         return Outcome(prepared.window, error=error)

@@ -11,11 +11,14 @@ from pathlib import Path
 from typing import Any
 
 from fullstory_dagster.compression import gunzip
-from fullstory_dagster.errors import BundleMissingError, WarehouseMismatchError
+from fullstory_dagster.errors import BundleMissingError, StoreTooNewError, WarehouseMismatchError
 from fullstory_dagster.store.objects import ObjectStore, publish_text
 from fullstory_dagster.windows import Window
 
 _READ_BYTES = 1 << 20
+
+_VERSION = 1
+"""Of the sidecar and what it means."""
 
 
 @dataclass(frozen=True)
@@ -103,6 +106,7 @@ class BundleStore:
     def publish(self, bundle: StoredBundle) -> None:
         """Make the files the window's bundle, replacing what it was before, in one step."""
         sidecar = asdict(bundle) | {
+            "version": _VERSION,
             "schema": self._schema,
             "window_start": bundle.window.start.isoformat(),
             "window_end": bundle.window.end.isoformat(),
@@ -175,9 +179,15 @@ class BundleStore:
         try:
             with self._objects.open(_sidecar_key(window)) as file:
                 sidecar: dict[str, Any] = json.load(file)
-                return sidecar
         except FileNotFoundError:
             return None
+        if sidecar.get("version", _VERSION) > _VERSION:
+            raise StoreTooNewError(
+                f"The bundle of the window {window} was kept by a newer version of fullstory-dagster (sidecar version "
+                f"{sidecar['version']}, this one knows {_VERSION}); nothing was changed. Upgrade, or use another "
+                "FULLSTORY_STORE_URL."
+            )
+        return sidecar
 
     def _delete_all(self, window: Window, but: set[str]) -> None:
         for key in list(self._objects.keys(_folder(window))):

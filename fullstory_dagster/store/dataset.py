@@ -17,9 +17,12 @@ from uuid import uuid4
 import polars as pl
 from polars.io.plugins import register_io_source
 
-from fullstory_dagster.errors import BundleMissingError
+from fullstory_dagster.errors import BundleMissingError, StoreTooNewError
 from fullstory_dagster.store.objects import ObjectStore, publish_text
 from fullstory_dagster.windows import Window
+
+_VERSION = 1
+"""Of the summary and of what the Parquet file holds."""
 
 _ROW_GROUP_ROWS = 100_000
 _COMPRESSION_LEVEL = 1  # the file is read once or twice; level 3 costs double the time for 8 % of the size
@@ -103,7 +106,7 @@ class EventDataset:
             with self._objects.scratch() as rejects:
                 _sink(pl.scan_ndjson(lines, schema=rejects_schema), str(rejects), parse_id)
                 self._objects.publish(_rejects_key(window, parse_id), rejects)
-            described = {"window_end": window.end, **summary()}
+            described = {"version": _VERSION, "window_end": window.end, **summary()}
             publish_text(self._objects, _summary_key(window, parse_id), json.dumps(described, default=_iso, indent=1))
             self._objects.publish(_events_key(window), result)
         parsed = self.require(window)
@@ -119,6 +122,11 @@ class EventDataset:
                 summary = json.load(file)
         except FileNotFoundError:
             return None
+        if (version := summary.pop("version", _VERSION)) > _VERSION:
+            raise StoreTooNewError(
+                f"The window {window} was parsed by a newer version of fullstory-dagster (dataset version {version}, "
+                f"this one knows {_VERSION}); nothing was changed. Upgrade, or use another FULLSTORY_STORE_URL."
+            )
         if datetime.fromisoformat(summary.pop("window_end")) != window.end:
             return None
         for name in ("min_event_start_at", "max_event_start_at"):

@@ -1,5 +1,7 @@
 """The tables of the warehouse: what they are called, their columns, and how names reach SQL.
 
+What an older version of this project made is brought up to date by :mod:`fullstory_dagster.store.upgrade`.
+
 The tables keep to what a lakehouse can do too: no keys, constraints, sequences or enums. Uniqueness is the loader's
 business, which is the only writer.
 """
@@ -18,6 +20,10 @@ EVENTS_COMPAT = "events_compat"
 LOADS = "_loads"
 REJECTED = "_rejected"
 BUILDS = "_builds"
+SCHEMA_VERSION = "_schema_version"
+
+VERSION = 1
+"""Of the tables and what they mean. A column more is no new version: older code leaves it empty and loses nothing."""
 
 LOAD_COLUMNS: dict[str, str] = {
     "load_id": "BIGINT NOT NULL",  # 1, 2, 3, … in the order of commits: a later load has the higher id
@@ -62,6 +68,12 @@ BUILD_COLUMNS: dict[str, str] = {
     "built_at": "TIMESTAMP NOT NULL",
 }
 
+VERSION_COLUMNS: dict[str, str] = {
+    "version": "BIGINT NOT NULL",  # the highest one is in force
+    "project_version": "VARCHAR NOT NULL",
+    "since": "TIMESTAMP NOT NULL",
+}
+
 
 def quote(identifier: str) -> str:
     """The only way an identifier reaches SQL."""
@@ -78,13 +90,26 @@ def table(schema: str, name: str) -> str:
     return f"{quote(schema)}.{quote(name)}"
 
 
+def columns_of(name: str) -> dict[str, str]:
+    """Columns of one of our tables and their DuckDB types, in order."""
+    return {
+        EVENTS: {field.name: _event_column_type(field) for field in EVENT_COLUMNS},
+        LOADS: LOAD_COLUMNS,
+        REJECTED: REJECTED_COLUMNS,
+        BUILDS: BUILD_COLUMNS,
+        SCHEMA_VERSION: VERSION_COLUMNS,
+    }[name]
+
+
+TABLES = (EVENTS, LOADS, REJECTED, BUILDS, SCHEMA_VERSION)
+
+
 def create_tables(connection: DuckDBPyConnection, schema: str) -> None:
     """Create the schema, its tables and the compatibility view where they are missing."""
     connection.execute(f"CREATE SCHEMA IF NOT EXISTS {quote(schema)}")
-    _create_table(connection, schema, EVENTS, {field.name: _event_column_type(field) for field in EVENT_COLUMNS})
-    _create_table(connection, schema, LOADS, LOAD_COLUMNS)
-    _create_table(connection, schema, REJECTED, REJECTED_COLUMNS)
-    _create_table(connection, schema, BUILDS, BUILD_COLUMNS)
+    for name in TABLES:
+        body = ", ".join(f"{quote(column)} {column_type}" for column, column_type in columns_of(name).items())
+        connection.execute(f"CREATE TABLE IF NOT EXISTS {table(schema, name)} ({body})")
     legacy = ", ".join(f"{quote(column)} AS {quote(old)}" for old, column in LEGACY_NAMES.items())
     connection.execute(
         f"CREATE VIEW IF NOT EXISTS {table(schema, EVENTS_COMPAT)} AS SELECT *, {legacy} FROM {table(schema, EVENTS)}"
@@ -95,8 +120,3 @@ def _event_column_type(field: Field) -> str:
     # A row that DuckDB got from somewhere else than an export would have no export id; every other mark is ours.
     is_given = field.is_required or (field.group == "system" and field.name != "_export_id")
     return field.duckdb_type + (" NOT NULL" if is_given else "")
-
-
-def _create_table(connection: DuckDBPyConnection, schema: str, name: str, columns: dict[str, str]) -> None:
-    body = ", ".join(f"{quote(column)} {column_type}" for column, column_type in columns.items())
-    connection.execute(f"CREATE TABLE IF NOT EXISTS {table(schema, name)} ({body})")

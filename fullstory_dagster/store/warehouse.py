@@ -22,8 +22,12 @@ import duckdb
 from duckdb import DuckDBPyConnection
 from filelock import FileLock, Timeout
 
-from fullstory_dagster.errors import PermanentError, WarehouseLockedError, WarehouseMismatchError
-from fullstory_dagster.fields import FIELDS
+from fullstory_dagster.errors import (
+    PermanentError,
+    WarehouseLockedError,
+    WarehouseMismatchError,
+    WindowShrankError,
+)
 from fullstory_dagster.store.bundles import StoredBundle
 from fullstory_dagster.store.dataset import ParsedWindow
 from fullstory_dagster.store.tables import (
@@ -31,23 +35,15 @@ from fullstory_dagster.store.tables import (
     LOAD_COLUMNS,
     LOADS,
     REJECTED,
-    create_tables,
     quote,
     quote_text,
     table,
 )
+from fullstory_dagster.store.upgrade import Promote, is_up_to_date, refuse_newer, upgrade_tables
 from fullstory_dagster.windows import Window
 
 _POLL_S = 0.1
 _HOLDER = re.compile(r"PID (\d+)")
-_PARSED_COLUMNS = (
-    *(field.name for field in FIELDS),
-    "CustomVars",
-    "_event_id",
-    "_window_start",
-    "_window_end",
-    "_export_id",
-)
 
 
 @dataclass(frozen=True)
@@ -96,6 +92,7 @@ class Warehouse:
         path: of the file; it need not exist yet.
         schema: of every table.
         lock_timeout_s: how long others are waited for.
+        promote: fills columns that an older version of this project did not have.
     """
 
     def __init__(
@@ -106,8 +103,10 @@ class Warehouse:
         lock_timeout_s: float = 600,
         memory_limit: str | None = None,
         threads: int | None = None,
+        promote: Promote | None = None,
     ) -> None:
         self.path = path
+        self.promote = promote
         self.schema = schema
         self.lock_timeout_s = lock_timeout_s
         self._config: dict[str, str | bool | int | float | list[str]] = {"autoinstall_known_extensions": False}
@@ -138,15 +137,16 @@ class Warehouse:
 
     @contextmanager
     def writing(self) -> Iterator[DuckDBPyConnection]:
-        """A connection that may write; its tables exist. Closed on the way out, whatever happened.
+        """A connection that may write; its tables are there and up to date. Closed on the way out, whatever happened.
 
         Raises:
             WarehouseLockedError: somebody else held the file for longer than ``lock_timeout_s``.
+            StoreTooNewError: a newer version of this project made the tables.
         """
         with self.locked():
             connection = self._connect(read_only=False)
             try:
-                create_tables(connection, self.schema)
+                upgrade_tables(connection, self.schema, self.promote)
                 yield connection
             finally:
                 connection.close()
@@ -157,6 +157,7 @@ class Warehouse:
 
         Raises:
             WarehouseLockedError: as for :meth:`writing`.
+            StoreTooNewError: as for :meth:`writing`.
         """
         if not self.path.exists():
             yield None
@@ -164,7 +165,15 @@ class Warehouse:
         with self.locked():
             connection = self._connect(read_only=True)
             try:
-                yield connection if self._has_tables(connection) else None
+                if not self._has_tables(connection):
+                    yield None
+                    return
+                refuse_newer(connection, self.schema)
+                if not is_up_to_date(connection, self.schema):
+                    connection.close()
+                    connection = self._connect(read_only=False)
+                    upgrade_tables(connection, self.schema, self.promote)
+                yield connection
             finally:
                 connection.close()
 
@@ -175,6 +184,7 @@ class Warehouse:
         *,
         loaded_at: datetime,
         dagster_run_id: str | None = None,
+        min_rows_pct: int = 0,
     ) -> Load:
         """Replace the window's rows and rejects and add its line to the load log, in one transaction.
 
@@ -183,14 +193,17 @@ class Warehouse:
             bundle: what it was made from.
             loaded_at: aware UTC.
             dagster_run_id: the run that does it, if one does.
+            min_rows_pct: of the rows FullStory sent for the load that is replaced, how many it has to send now, %.
 
         Raises:
+            WindowShrankError: it sent fewer; the rows there are stay.
             WarehouseMismatchError: the warehouse holds windows of another length.
             WarehouseLockedError: somebody else held the file for too long.
         """
         with self.writing() as connection:
             started = time.perf_counter()
             self._refuse_other_window_length(connection, parsed.window)
+            self._refuse_shrunken(connection, parsed, min_rows_pct)
             with _transaction(connection):
                 load_id = self._next_load_id(connection)
                 self._delete_window(connection, parsed.window)
@@ -319,6 +332,20 @@ class Warehouse:
                 setting="FULLSTORY_BUNDLE_HOURS",
             )
 
+    def _refuse_shrunken(self, connection: DuckDBPyConnection, parsed: ParsedWindow, min_rows_pct: int) -> None:
+        before = connection.execute(
+            f"SELECT rows_in FROM {table(self.schema, LOADS)} WHERE window_start = ? ORDER BY load_id DESC LIMIT 1",
+            [_naive(parsed.window.start)],
+        ).fetchone()
+        if before and parsed.rows_in * 100 < before[0] * min_rows_pct:
+            raise WindowShrankError(
+                f"The window {parsed.window} came back with {parsed.rows_in:,} rows, less than {min_rows_pct} % of the "
+                f"{before[0]:,} it had (FULLSTORY_MIN_ROWS_PCT); the rows in the warehouse were kept. If the smaller "
+                "number is right, run 'fullstory-dagster reset --allow-shrink' for this window.",
+                rows_before=before[0],
+                rows_now=parsed.rows_in,
+            )
+
     def _next_load_id(self, connection: DuckDBPyConnection) -> int:
         row = connection.execute(f"SELECT coalesce(max(load_id), 0) + 1 FROM {table(self.schema, LOADS)}").fetchone()
         assert row is not None  # noqa: S101 (an aggregate gives a row)
@@ -333,12 +360,10 @@ class Warehouse:
         self, connection: DuckDBPyConnection, parsed: ParsedWindow, load_id: int, loaded_at: datetime
     ) -> int:
         events = table(self.schema, EVENTS)
-        columns = ", ".join(map(quote, _PARSED_COLUMNS))
         # An event that another window brought already has the same EventStart: the range keeps the search to row
         # groups of that time, however large the table is.
         row = connection.execute(
-            f"INSERT INTO {events} ({columns}, _loaded_at, _load_id) "
-            f"SELECT {columns}, ?, ? "
+            f"INSERT INTO {events} BY NAME SELECT p.*, ? AS _loaded_at, ? AS _load_id "
             f"FROM read_parquet({quote_text(parsed.events_location)}, hive_partitioning = false) p "
             f"WHERE NOT EXISTS (SELECT 1 FROM {events} e WHERE e._event_id = p._event_id "
             "AND e.EventStart >= ? AND e.EventStart < ?)",

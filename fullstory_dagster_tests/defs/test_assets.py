@@ -235,3 +235,19 @@ def test_the_preview_is_short_and_shows_no_personal_column(
     text = str(metadata(instance, "events", "2026-06-01")["preview"])
     assert text.splitlines()[0] == "| time (UTC) | type | name or subtype | browser | device |"
     assert len(text) < 1000
+
+
+def test_a_window_that_shrank_keeps_its_rows_unless_the_run_allows_it(
+    materialize: Materialize, account: AccountAt, simulator: SimulatorProcess
+) -> None:
+    for name in INGEST:
+        assert materialize(name, 2).success
+    before = n_rows(account)
+    simulator.set_faults([{"route": "location", "cut_json": 0, "times": 1}])
+    assert all(materialize(name, 2).success for name in ("raw_bundles", "parsed_events"))
+    refused = materialize("events", 2)
+    assert f"came back with 0 rows, less than 50 % of the {before['02']:,} it had" in failure(refused)
+    assert n_rows(account) == before
+    config = {"ops": {f"{SCHEMA}__events": {"config": {"allow_shrink": True}}}}
+    assert materialize("events", 2, config=config).success
+    assert n_rows(account) == {}

@@ -206,6 +206,44 @@ def test_a_window_that_fullstory_no_longer_serves_keeps_its_rows_and_is_named(
     assert not read_status(ingestion).windows[0].is_wanted(ingestion.clock.now() + timedelta(days=1))
 
 
+@slow
+def test_a_window_that_comes_back_empty_keeps_its_rows_unless_that_is_allowed(
+    make_ingestion: MakeIngestion, simulator: SimulatorProcess
+) -> None:
+    sync(make_ingestion())
+    # Another segment asks FullStory anew, and this time it has next to nothing.
+    ingestion = make_ingestion(fields=("UserId", "SessionId", "EventStart", "EventType"))
+    simulator.set_faults([{"route": "location", "cut_json": 0, "times": -1}])
+    summary = reset(ingestion, end=day(2).start)
+    assert summary.loaded == []
+    assert "came back with 0 rows, less than 50 % of the 6 it had" in summary.failed[day(1)]
+    assert "kept" in summary.failed[day(1)]
+    assert n_rows(ingestion) == 4 * N_EVENTS_A_DAY
+    assert states(ingestion)[0] == "failed"
+    # A person looks at it: nothing by itself tries again.
+    assert not read_status(ingestion).windows[0].is_wanted(ingestion.clock.now() + timedelta(days=1))
+    assert len(reset(ingestion, end=day(2).start, allow_shrink=True).loaded) == 1
+    assert n_rows(ingestion) == 3 * N_EVENTS_A_DAY
+    assert states(ingestion)[0] == "empty"
+
+
+@slow
+def test_the_limit_of_shrinking_is_a_setting(make_ingestion: MakeIngestion, simulator: SimulatorProcess) -> None:
+    sync(make_ingestion())
+    ingestion = make_ingestion(min_rows_pct=0, fields=("UserId", "SessionId", "EventStart", "EventType"))
+    simulator.set_faults([{"route": "location", "cut_json": 0, "times": -1}])
+    assert len(reset(ingestion, end=day(2).start).loaded) == 1
+
+
+@slow
+def test_windows_loaded_before_fields_were_known_are_named(
+    make_ingestion: MakeIngestion, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sync(make_ingestion(), end=day(3).start)
+    monkeypatch.setattr("fullstory_dagster.settings.FIELD_LIST_ID", "another list")
+    assert read_status(make_ingestion()).other_settings == {"field_list": [day(1), day(2)]}
+
+
 def windows_of_a_month() -> list[Window]:
     return [day(number) for number in range(1, 31)]
 

@@ -17,7 +17,13 @@ from typing import Any
 import duckdb
 import pytest
 
-from fullstory_dagster.errors import PermanentError, TransientError, WarehouseLockedError, WarehouseMismatchError
+from fullstory_dagster.errors import (
+    PermanentError,
+    TransientError,
+    WarehouseLockedError,
+    WarehouseMismatchError,
+    WindowShrankError,
+)
 from fullstory_dagster.fields import EVENT_COLUMNS
 from fullstory_dagster.store.warehouse import Warehouse
 from fullstory_dagster.windows import Window
@@ -98,6 +104,35 @@ def test_an_empty_window_is_loaded_too(loader: Loader) -> None:
     load = loader.load([])
     assert (load.rows_in, load.rows_kept, load.min_event_start_at) == (0, 0, None)
     assert rows_of(loader) == []
+
+
+@pytest.mark.parametrize(("n_now", "is_refused"), [(0, True), (4, True), (5, False), (50, False)])
+def test_a_window_that_shrank_to_under_the_limit_is_refused_and_keeps_its_rows(
+    loader: Loader, n_now: int, is_refused: bool
+) -> None:
+    # Rejects count: what FullStory sent is compared, not what became of it.
+    loader.load([event(PageId=n) for n in range(8)] + [{"a": 1}, {"a": 2}])
+    before = rows_of(loader), rows_of(loader, "_loads"), rows_of(loader, "_rejected")
+    loader.keep([event(PageId=100 + n) for n in range(n_now)])
+    loader.parse()
+    if not is_refused:
+        assert loader.append(min_rows_pct=50).rows_kept == n_now
+        return
+    with pytest.raises(WindowShrankError, match=rf"came back with {n_now} rows, less than 50 % of the 10") as caught:
+        loader.append(min_rows_pct=50)
+    assert (caught.value.rows_before, caught.value.rows_now) == (10, n_now)
+    assert "2026-06-01 00:00" in str(caught.value)
+    assert (rows_of(loader), rows_of(loader, "_loads"), rows_of(loader, "_rejected")) == before
+    assert loader.append().rows_kept == n_now
+
+
+def test_a_window_is_compared_with_its_own_latest_load(loader: Loader) -> None:
+    loader.load([event(PageId=n) for n in range(10)])
+    loader.load([event(PageId=1)])
+    loader.load([event(PageId=n, **TOMORROW) for n in range(10)], NEXT_DAY)
+    loader.keep([event(PageId=1)])
+    loader.parse()
+    assert loader.append(min_rows_pct=100).rows_kept == 1
 
 
 def test_load_ids_go_up_whatever_the_order_of_windows(loader: Loader) -> None:
