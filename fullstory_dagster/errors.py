@@ -13,6 +13,7 @@ FullStoryError                      one sentence a person can act on
 │   ├── ExportFailedError           FullStory gave up on an export
 │   ├── ClockAheadError             this machine's clock is ahead of FullStory's
 │   ├── WindowBusyError             another run works on the same window
+│   ├── BundleDamagedError          a kept bundle is not what was received; it has to be fetched again
 │   ├── BundleChangedError          a bundle was fetched again between two stages
 │   ├── DiskFullError               too little room for what a stage has to write
 │   └── WarehouseLockedError        somebody else holds the DuckDB file; carries holder_pid
@@ -97,6 +98,10 @@ class ClockAheadError(TransientError):
 
 class WindowBusyError(TransientError):
     """Another run has been working on the same window for too long to wait for it."""
+
+
+class BundleDamagedError(TransientError):
+    """The disk gave back other bytes of a kept bundle than were received; another fetch mends it."""
 
 
 class BundleChangedError(TransientError):

@@ -11,6 +11,7 @@ import dagster as dg
 
 from fullstory_dagster.defs.names import EVENTS, LOAD_JOB, PARSED_EVENTS, RAW_BUNDLES, asset_key
 from fullstory_dagster.defs.partitions import key_range_of, key_range_tags
+from fullstory_dagster.errors import BundleDamagedError
 from fullstory_dagster.ingest.ingestion import Ingestion
 from fullstory_dagster.ingest.status import RETRY_EVERY, WindowStatus, read_status
 from fullstory_dagster.windows import Window, split_ranges
@@ -93,7 +94,7 @@ def _stage_to_run(ingestion: Ingestion, status: WindowStatus, now: datetime) -> 
         return "fetch"
     # A failure from before the bundle came says nothing of what follows it.
     if status.attempt and status.attempt.last_at > bundle.received_at:
-        return status.attempt.stage
+        return "fetch" if status.attempt.kind == BundleDamagedError.__name__ else status.attempt.stage
     if now - bundle.received_at < RETRY_EVERY:
         return None
     parsed = ingestion.dataset.get(status.window)

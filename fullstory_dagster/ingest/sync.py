@@ -148,9 +148,7 @@ def sync(
             summary.skipped[window] = "already loaded"
             continue
         wanted.append(window)
-        # A bundle that an interrupted sync left behind saves a download, unless it is what could not be parsed.
-        is_broken = status.attempt is not None and status.attempt.stage == "parse"
-        if is_broken or not ingestion.has_usable_bundle(window):
+        if _has_to_be_fetched(ingestion, status):
             to_fetch.add(window)
     _load_each(ingestion, wanted, to_fetch, jobs, summary, progress)
     return summary
@@ -171,11 +169,18 @@ def reset(
     serves, or serves with far fewer rows, keeps what it has and is named among the failed, unless ``allow_shrink``. The
     other arguments, and errors, as for :func:`sync`.
     """
-    windows = [status.window for status in _choose(ingestion, read_status(ingestion), start, end)]
-    to_fetch = {window for window in windows if not ingestion.has_usable_bundle(window)}
+    chosen = _choose(ingestion, read_status(ingestion), start, end)
+    windows = [status.window for status in chosen]
+    to_fetch = {status.window for status in chosen if _has_to_be_fetched(ingestion, status)}
     summary = SyncSummary()
     _load_each(ingestion, windows, to_fetch, jobs, summary, progress, allow_shrink=allow_shrink)
     return summary
+
+
+def _has_to_be_fetched(ingestion: Ingestion, status: WindowStatus) -> bool:
+    """Whether no bundle that serves is kept, such as one an interrupted sync left, or it could not be parsed."""
+    is_broken = status.attempt is not None and status.attempt.stage == "parse"
+    return is_broken or not ingestion.has_usable_bundle(status.window)
 
 
 def _choose(ingestion: Ingestion, status: Status, start: datetime | None, end: datetime | None) -> list[WindowStatus]:

@@ -8,7 +8,7 @@ from datetime import datetime
 from pathlib import Path
 
 from fullstory_dagster.errors import TransientError, WindowUnavailableError
-from fullstory_dagster.store.objects import LocalStore, publish_text
+from fullstory_dagster.store.objects import LocalStore, publish_text, read_json
 from fullstory_dagster.windows import Window
 
 
@@ -79,11 +79,8 @@ class AttemptLog:
         return attempts
 
     def _get(self, key: str) -> FailedAttempt | None:
-        try:
-            with self._objects.open(key) as file:
-                return _read(json.load(file))
-        except FileNotFoundError:
-            return None
+        entry = read_json(self._objects, key)
+        return None if entry is None else _read(entry)
 
 
 def _key(window: Window) -> str:

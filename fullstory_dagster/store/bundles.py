@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -11,8 +12,15 @@ from pathlib import Path
 from typing import Any
 
 from fullstory_dagster.compression import gunzip
-from fullstory_dagster.errors import BundleMissingError, StoreTooNewError, WarehouseMismatchError
-from fullstory_dagster.store.objects import ObjectStore, publish_text
+from fullstory_dagster.errors import (
+    BundleDamagedError,
+    BundleFormatError,
+    BundleIncompleteError,
+    BundleMissingError,
+    StoreTooNewError,
+    WarehouseMismatchError,
+)
+from fullstory_dagster.store.objects import ObjectStore, publish_text, read_json
 from fullstory_dagster.windows import Window
 
 _READ_BYTES = 1 << 20
@@ -163,9 +171,34 @@ class BundleStore:
         return bundle
 
     def read(self, file: BundleFile) -> Iterator[bytes]:
-        """The unpacked bytes of one file, at most 1 MiB at a time."""
-        with self._objects.open(file.key) as packed:
-            yield from gunzip(iter(lambda: packed.read(_READ_BYTES), b""))
+        """The unpacked bytes of one file, at most 1 MiB at a time.
+
+        Raises:
+            BundleDamagedError: they are not the bytes that were kept.
+            BundleFormatError: they are, and cannot be unpacked.
+            BundleIncompleteError: they are, and end before the gzip trailer.
+        """
+        digest = hashlib.sha256()
+
+        def packed() -> Iterator[bytes]:
+            while chunk := kept.read(_READ_BYTES):
+                digest.update(chunk)
+                yield chunk
+
+        with self._objects.open(file.key) as kept:
+            chunks = packed()
+            try:
+                yield from gunzip(chunks)
+            except (BundleFormatError, BundleIncompleteError):
+                for _ in chunks:
+                    pass
+                if digest.hexdigest() == file.sha256:
+                    raise
+        if digest.hexdigest() != file.sha256:
+            raise BundleDamagedError(
+                f"The kept bundle {file.key} is not what was received; the disk has damaged it. The rows in the "
+                "warehouse were kept; materialize raw_bundles for the window, or sync it, and look at the disk."
+            )
 
     def delete(self, window: Window) -> None:
         """Forget the window's bundle, the sidecar first."""
@@ -176,12 +209,8 @@ class BundleStore:
         return sidecar["schema"] == self._schema and datetime.fromisoformat(sidecar["window_end"]) == window.end
 
     def _sidecar(self, window: Window) -> dict[str, Any] | None:
-        try:
-            with self._objects.open(_sidecar_key(window)) as file:
-                sidecar: dict[str, Any] = json.load(file)
-        except FileNotFoundError:
-            return None
-        if sidecar.get("version", _VERSION) > _VERSION:
+        sidecar = read_json(self._objects, _sidecar_key(window))
+        if sidecar is not None and sidecar.get("version", _VERSION) > _VERSION:
             raise StoreTooNewError(
                 f"The bundle of the window {window} was kept by a newer version of fullstory-dagster (sidecar version "
                 f"{sidecar['version']}, this one knows {_VERSION}); nothing was changed. Upgrade, or use another "

@@ -18,7 +18,7 @@ import polars as pl
 from polars.io.plugins import register_io_source
 
 from fullstory_dagster.errors import BundleMissingError, StoreTooNewError
-from fullstory_dagster.store.objects import ObjectStore, publish_text
+from fullstory_dagster.store.objects import ObjectStore, publish_text, read_json
 from fullstory_dagster.windows import Window
 
 _VERSION = 1
@@ -118,9 +118,10 @@ class EventDataset:
         try:
             with self._objects.open(_events_key(window)) as file:
                 parse_id = pl.read_parquet_metadata(file)["parse_id"]
-            with self._objects.open(_summary_key(window, parse_id)) as file:
-                summary = json.load(file)
-        except FileNotFoundError:
+        except (FileNotFoundError, KeyError, pl.exceptions.PolarsError):
+            return None  # a file that cannot be read is as good as none: the window is parsed again
+        summary = read_json(self._objects, _summary_key(window, parse_id))
+        if summary is None:
             return None
         if (version := summary.pop("version", _VERSION)) > _VERSION:
             raise StoreTooNewError(

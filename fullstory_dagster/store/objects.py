@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import os
 import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, suppress
 from pathlib import Path
-from typing import BinaryIO, Protocol
+from typing import Any, BinaryIO, Protocol
 
 _ABANDONED_AFTER_S = 24 * 3600.0
 
@@ -116,6 +117,19 @@ def publish_text(store: ObjectStore, key: str, text: str) -> None:
     with store.scratch() as scratch:
         scratch.write_text(text, encoding="utf-8")
         store.publish(key, scratch)
+
+
+def read_json(store: ObjectStore, key: str) -> dict[str, Any] | None:
+    """A small JSON object of ours; None if there is none, or nothing that can be read as one.
+
+    What a failing disk has left of a note is as good as none: everything noted can be found out again.
+    """
+    try:
+        with store.open(key) as file:
+            document = json.load(file)
+    except (FileNotFoundError, ValueError):
+        return None
+    return document if isinstance(document, dict) else None
 
 
 def sync_folder(folder: Path) -> None:

@@ -68,17 +68,23 @@ def check(row: dict[str, Any], *, indent: int | None, is_ascii: bool) -> None:
     counts = parser.counts
     assert counts.rows_in == 1 == counts.rows_kept + counts.rows_rejected + counts.rows_outside
     if counts.rows_rejected:
-        (raw_text,) = batch.rejects["raw_text"]
-        assert same(json.loads(raw_text), row)
-        required = [row.get(field.name) for field in FIELDS if field.is_required]
-        assert any(
-            value in (None, "") or not isinstance(value, int | str) or value != event()[name]
-            for name, value in zip(("UserId", "SessionId", "EventStart", "EventType"), required, strict=True)
-        )
-        return
-    if counts.rows_outside:
-        return
-    kept = batch.rows.row(0, named=True)
+        check_rejected(row, batch.rejects["raw_text"].item())
+    elif counts.rows_kept:
+        check_kept(row, batch.rows.row(0, named=True))
+
+
+def check_rejected(row: dict[str, Any], raw_text: str) -> None:
+    """The reject keeps the row, and the row was one to reject."""
+    assert same(json.loads(raw_text), row)
+    required = [row.get(field.name) for field in FIELDS if field.is_required]
+    assert any(
+        value in (None, "") or not isinstance(value, int | str) or value != event()[name]
+        for name, value in zip(("UserId", "SessionId", "EventStart", "EventType"), required, strict=True)
+    )
+
+
+def check_kept(row: dict[str, Any], kept: dict[str, Any]) -> None:
+    """Every value of the row is in its column or in CustomVars, and nothing else is."""
     custom = json.loads(kept.pop("CustomVars") or "{}")
     assert len(kept.pop("_event_id")) == 32
     for name, sent in row.items():
