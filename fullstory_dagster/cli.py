@@ -213,8 +213,10 @@ def main() -> None:
         app()
     except (SettingsError, UsageError) as error:
         _fail(error, 2)
-    except (FullStoryError, OSError) as error:
+    except FullStoryError as error:
         _fail(error, 1)
+    except OSError as error:
+        _fail(_sentence_of(error), 1)
     except SystemExit as ended:
         # Typer makes this code of Ctrl-C, and says nothing.
         if ended.code != _INTERRUPTED:
@@ -235,6 +237,14 @@ def _print_json(value: object) -> None:
 def _fail(problem: object, code: int) -> None:
     err.print(f"fullstory-dagster: {problem}", style="red", **_AS_IS)
     sys.exit(code)
+
+
+def _sentence_of(error: OSError) -> str:
+    where = f" of {error.filename}" if error.filename else ""
+    return (
+        f"The file system says '{error.strerror or error}'{where}; what was loaded before is unchanged. "
+        "FULLSTORY_DATA_DIR has to be writable, with room on its disk."
+    )
 
 
 def _ingestion() -> Ingestion:

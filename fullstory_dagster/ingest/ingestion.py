@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import asdict, dataclass
 from datetime import timedelta
 from pathlib import Path
@@ -24,7 +25,15 @@ from fullstory_dagster.api import (
 )
 from fullstory_dagster.api.clock import Clock
 from fullstory_dagster.api.rate_limit import DEFAULT_LIMITS
-from fullstory_dagster.errors import BundleMissingError, WindowNotOfferedError, WindowUnavailableError
+from fullstory_dagster.errors import (
+    BundleChangedError,
+    DiskFullError,
+    FullStoryError,
+    PermanentError,
+    WindowBusyError,
+    WindowNotOfferedError,
+    WindowUnavailableError,
+)
 from fullstory_dagster.fields import FIELD_LIST_ID
 from fullstory_dagster.parse.bundle import BATCH_SCHEMA, REJECT_SCHEMA, BundleParser
 from fullstory_dagster.parse.identity import number_twins
@@ -34,9 +43,11 @@ from fullstory_dagster.settings import Settings
 from fullstory_dagster.store.attempts import AttemptLog
 from fullstory_dagster.store.bundles import BundleFile, BundleStore, StoredBundle
 from fullstory_dagster.store.dataset import EventDataset, ParsedWindow
+from fullstory_dagster.store.disk import is_disk_full, refuse_small_disk
 from fullstory_dagster.store.objects import LocalStore
 from fullstory_dagster.store.snapshot import ReadSnapshot
 from fullstory_dagster.store.warehouse import Load, Warehouse
+from fullstory_dagster.store.window_locks import WindowLocks
 from fullstory_dagster.windows import Window
 
 DATASET_SCHEMA = pl.Schema(
@@ -44,6 +55,8 @@ DATASET_SCHEMA = pl.Schema(
     | {"_window_start": pl.Datetime("us"), "_window_end": pl.Datetime("us"), "_export_id": pl.String()}
 )
 """Columns of a window's Parquet file; times are UTC without zone."""
+
+_NOT_WRITABLE = (errno.EROFS, errno.EACCES, errno.EPERM)
 
 _REJECTS_FILE_SCHEMA = pl.Schema(dict(REJECT_SCHEMA) | {"export_id": pl.String()})
 
@@ -59,6 +72,7 @@ class Ingestion:
         warehouse: the DuckDB file.
         snapshot: the copy for readers.
         attempts: what failed last.
+        window_locks: keep two runs from working on the same window.
         clock: the time; tests pass their own.
     """
 
@@ -68,6 +82,7 @@ class Ingestion:
     warehouse: Warehouse
     snapshot: ReadSnapshot
     attempts: AttemptLog
+    window_locks: WindowLocks
     clock: Clock
 
     def client(self) -> FullStoryClient:
@@ -96,10 +111,11 @@ class Ingestion:
             WindowUnavailableError: FullStory cannot have the whole window yet; nothing is wrong.
             WindowNotOfferedError: the window is older than the account's first bundle.
             WarehouseMismatchError: the bundle of another schema or window length is kept in its place.
+            WindowBusyError: another run works on the window, as in the stages after.
             FullStoryError: it failed; noted in the attempt log.
         """
         self.refuse_unavailable(window)
-        with self._attempt(window, "fetch"):
+        with self.window_lock(window), self._attempt(window, "fetch"):
             self.bundles.refuse_other_owner(window)
             started = time.perf_counter()
             if self.settings.export_api == "segment":
@@ -126,9 +142,11 @@ class Ingestion:
             BundleMissingError: no bundle is kept.
             BundleFormatError: the bundle cannot be read; noted in the attempt log.
         """
-        with self._attempt(window, "parse"):
+        with self.window_lock(window), self._attempt(window, "parse"):
             started = time.perf_counter()
             bundle = self.bundles.require(window)
+            # The Parquet file, and a second one while twins are told apart, are about as large as the bundle each.
+            refuse_small_disk(self.settings.store_dir, 2 * bundle.bytes, f"Parsing the window {window}")
             parser = BundleParser(window, self._privacy())
 
             def batches() -> Iterator[tuple[pl.DataFrame, pl.DataFrame]]:
@@ -167,21 +185,29 @@ class Ingestion:
 
         Raises:
             WindowShrankError: it does, and that is not allowed; the rows there are stay.
-            BundleMissingError: the window has not been parsed, or not since its bundle was fetched again.
+            BundleMissingError: the window has not been parsed.
+            BundleChangedError: not since its bundle was fetched again.
             WarehouseLockedError: somebody else holds the warehouse; noted in the attempt log, as the next ones.
             WarehouseMismatchError: the warehouse holds windows of another length.
         """
-        parsed_before = self.dataset.get(window)
-        if parsed_before and parsed_before.shaping.get("field_list") != FIELD_LIST_ID:
-            self.parse(window)  # this project was upgraded in between, and its fields have columns now
+        with self.window_lock(window):
+            parsed_before = self.dataset.get(window)
+            if parsed_before and parsed_before.shaping.get("field_list") != FIELD_LIST_ID:
+                self.parse(window)  # this project was upgraded in between, and its fields have columns now
+            return self._append(window, dagster_run_id, allow_shrink)
+
+    def _append(self, window: Window, dagster_run_id: str | None, allow_shrink: bool) -> Load:
         with self._attempt(window, "append"):
             parsed, bundle = self.dataset.require(window), self.bundles.require(window)
             if parsed.bundle_sha256 != bundle.sha256:
                 # The load log would call the rows of one export by the name, and the time, of another.
-                raise BundleMissingError(
-                    f"The bundle of the window {window} was fetched again after it was parsed; materialize "
-                    "parsed_events for it, or sync it, first."
+                raise BundleChangedError(
+                    f"The bundle of the window {window} was fetched again after it was parsed; the rows in the "
+                    "warehouse were kept. Materialize parsed_events for it, or sync it."
                 )
+            # Unpacked from Parquet, in the write-ahead log, and in the file.
+            n_bytes = 4 * self.dataset.size(window)
+            refuse_small_disk(self.settings.warehouse.parent, n_bytes, f"Loading the window {window}")
             load = self.warehouse.replace_window(
                 parsed,
                 bundle,
@@ -246,9 +272,18 @@ class Ingestion:
             bundle = self.bundles.get(window)
             # A bundle that was fetched again since waits to be parsed and appended.
             if bundle and bundle.received_at.replace(tzinfo=None) == load.received_at:
-                self.bundles.delete(window)
-                n_deleted += 1
+                with suppress(WindowBusyError), self.window_locks.held(window, timeout_s=0):
+                    self.bundles.delete(window)
+                    n_deleted += 1
         return n_deleted
+
+    def window_lock(self, window: Window) -> AbstractContextManager[None]:
+        """Keep every other run from the window meanwhile; may be taken again while it is held.
+
+        Raises:
+            WindowBusyError: another run has been working on it for too long to wait for it.
+        """
+        return self.window_locks.held(window)
 
     def _fetch_segment_export(self, window: Window, client: FullStoryClient) -> tuple[BundleFile, FetchedBundle]:
         with self.bundles.receive() as scratch:
@@ -285,8 +320,13 @@ class Ingestion:
         try:
             yield
         except Exception as error:
-            self.attempts.record_failure(window, stage, error, self.clock.now())
-            raise
+            told = _told(error, window, stage)
+            # Where nothing can be written, that is what has to be said, and not that it could not be noted.
+            with suppress(OSError):
+                self.attempts.record_failure(window, stage, told, self.clock.now())
+            if told is error:
+                raise
+            raise told from error
 
 
 def open_ingestion(settings: Settings, clock: Clock | None = None) -> Ingestion:
@@ -307,8 +347,30 @@ def open_ingestion(settings: Settings, clock: Clock | None = None) -> Ingestion:
         warehouse=warehouse,
         snapshot=ReadSnapshot(settings.data_dir / "read", warehouse, timedelta(minutes=settings.snapshot_minutes)),
         attempts=AttemptLog(settings.data_dir / "attempts" / settings.schema),
+        window_locks=WindowLocks(settings.store_dir / "locks", settings.lock_timeout_s),
         clock=clock or SystemClock(),
     )
+
+
+_DOING = {"fetch": "fetched", "parse": "parsed", "append": "loaded"}
+
+
+def _told(error: Exception, window: Window, stage: str) -> Exception:
+    """An error of the file system as a sentence; any other as it is."""
+    if isinstance(error, FullStoryError):
+        return error
+    if is_disk_full(error):
+        return DiskFullError(
+            f"The disk ran full while the window {window} was being {_DOING[stage]}; what was there before is "
+            "unchanged. Make room and try again."
+        )
+    if isinstance(error, OSError) and error.errno in _NOT_WRITABLE:
+        return PermanentError(
+            f"The window {window} was not {_DOING[stage]}: {error.filename} cannot be written "
+            f"({error.strerror}); what was there before is unchanged. FULLSTORY_DATA_DIR has to be writable.",
+            setting="FULLSTORY_DATA_DIR",
+        )
+    return error
 
 
 def _with_window(rows: pl.DataFrame, window: Window, file: BundleFile) -> pl.DataFrame:

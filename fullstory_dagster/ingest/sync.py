@@ -208,17 +208,23 @@ def _load_each(
     allow_shrink: bool = False,
 ) -> None:
     started = time.perf_counter()
+    not_kept = {window for window in to_fetch if not ingestion.has_usable_bundle(window)}
     with ExitStack() as stack:
         client = stack.enter_context(ingestion.client()) if to_fetch else None
 
         def prepare(window: Window) -> None:
-            if client and window in to_fetch:
+            # Held until the window is appended, so that no other run fetches or parses it anew in between.
+            ingestion.window_locks.acquire(window)
+            fetched_by_others = window in not_kept and ingestion.has_usable_bundle(window)
+            if client and window in to_fetch and not fetched_by_others:
                 ingestion.fetch(window, client)
             ingestion.parse(window)
 
+        stack.callback(_let_go, ingestion, windows)
         outcomes = stack.enter_context(closing(each_window(windows, prepare, jobs or ingestion.settings.jobs)))
         for n_ended, prepared in enumerate(outcomes, start=1):
             ended = _appended(ingestion, prepared, allow_shrink)
+            ingestion.window_locks.release(prepared.window)
             if ended.result:
                 summary.loaded.append(ended.result)
             elif ended.is_unavailable:
@@ -234,6 +240,11 @@ def _load_each(
     if summary.loaded:
         ingestion.delete_old_bundles()
     summary.seconds = time.perf_counter() - started
+
+
+def _let_go(ingestion: Ingestion, windows: list[Window]) -> None:
+    for window in windows:
+        ingestion.window_locks.release(window)
 
 
 def _appended(ingestion: Ingestion, prepared: Outcome[None], allow_shrink: bool) -> Outcome[Load]:

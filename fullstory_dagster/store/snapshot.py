@@ -8,6 +8,7 @@ import time
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
 
+from fullstory_dagster.store.disk import refuse_small_disk
 from fullstory_dagster.store.objects import sync_folder
 from fullstory_dagster.store.warehouse import Warehouse
 
@@ -53,6 +54,8 @@ class ReadSnapshot:
         """
         started = time.perf_counter()
         self.path.parent.mkdir(parents=True, exist_ok=True)
+        size = self._warehouse.path.stat().st_size if self._warehouse.path.exists() else 0
+        refuse_small_disk(self.path.parent, size, "The read snapshot")
         scratch = self.path.with_name(f".{self.path.name}.{os.getpid()}")
         try:
             # The connection keeps every other writer out while the file is copied, and leaves nothing in the WAL.

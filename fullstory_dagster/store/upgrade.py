@@ -10,11 +10,12 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from fullstory_dagster import __version__
-from fullstory_dagster.errors import StoreTooNewError
+from fullstory_dagster.errors import StoreTooNewError, WarehouseMismatchError
 from fullstory_dagster.fields import CUSTOM_VARS, EVENT_COLUMNS, Field
 from fullstory_dagster.store.tables import (
     EVENTS,
     EVENTS_COMPAT,
+    LOADS,
     SCHEMA_VERSION,
     TABLES,
     VERSION,
@@ -71,10 +72,12 @@ def upgrade_tables(connection: DuckDBPyConnection, schema: str, promote: Promote
 
     Raises:
         StoreTooNewError: see :func:`refuse_newer`.
+        WarehouseMismatchError: the load log speaks of loads, and the table they were loaded into is gone.
     """
     refuse_newer(connection, schema)
     if is_up_to_date(connection, schema):
         return
+    _refuse_torn(connection, schema)
     connection.execute("BEGIN TRANSACTION")
     try:
         before = _present_columns(connection, schema)
@@ -102,6 +105,19 @@ def upgrade_tables(connection: DuckDBPyConnection, schema: str, promote: Promote
         connection.execute("ROLLBACK")
         raise
     connection.execute("COMMIT")
+
+
+def _refuse_torn(connection: DuckDBPyConnection, schema: str) -> None:
+    present = _present_columns(connection, schema)
+    if present[EVENTS] or not present[LOADS]:
+        return
+    if connection.execute(f"SELECT 1 FROM {table(schema, LOADS)} LIMIT 1").fetchone():
+        # A fresh, empty table in its place would look like a warehouse in which nothing ever happened.
+        raise WarehouseMismatchError(
+            f"The load log in schema {schema!r} speaks of loads, but the table {EVENTS} beside it is gone; nothing was "
+            "changed. Restore a backup, or move the file away and run 'fullstory-dagster reset'.",
+            setting="FULLSTORY_WAREHOUSE",
+        )
 
 
 def _fill(connection: DuckDBPyConnection, schema: str, fields: Sequence[Field], promote: Promote) -> None:

@@ -12,7 +12,7 @@ import os
 import re
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
@@ -23,6 +23,8 @@ from duckdb import DuckDBPyConnection
 from filelock import FileLock, Timeout
 
 from fullstory_dagster.errors import (
+    DiskFullError,
+    FullStoryError,
     PermanentError,
     WarehouseLockedError,
     WarehouseMismatchError,
@@ -30,6 +32,7 @@ from fullstory_dagster.errors import (
 )
 from fullstory_dagster.store.bundles import StoredBundle
 from fullstory_dagster.store.dataset import ParsedWindow
+from fullstory_dagster.store.disk import is_disk_full
 from fullstory_dagster.store.tables import (
     EVENTS,
     LOAD_COLUMNS,
@@ -130,7 +133,8 @@ class Warehouse:
         except Timeout:
             raise self._locked_error(_pid_in(holder)) from None
         try:
-            holder.write_text(str(os.getpid()))
+            with suppress(OSError):  # a full disk: only the message of whoever waits would have been better
+                holder.write_text(str(os.getpid()))
             yield
         finally:
             lock.release()
@@ -148,6 +152,8 @@ class Warehouse:
             try:
                 upgrade_tables(connection, self.schema, self.promote)
                 yield connection
+            except duckdb.Error as error:
+                raise self._error_of(error) from error
             finally:
                 connection.close()
 
@@ -174,6 +180,8 @@ class Warehouse:
                     connection = self._connect(read_only=False)
                     upgrade_tables(connection, self.schema, self.promote)
                 yield connection
+            except duckdb.Error as error:
+                raise self._error_of(error) from error
             finally:
                 connection.close()
 
@@ -303,6 +311,21 @@ class Warehouse:
                     pid = _HOLDER.search(str(error))
                     raise self._locked_error(int(pid[1]) if pid else None) from None
             time.sleep(_POLL_S)
+
+    def _error_of(self, error: duckdb.Error) -> FullStoryError:
+        """What DuckDB says, as a sentence; its transaction was rolled back."""
+        said = " ".join(str(error).split())
+        if is_disk_full(error):
+            return DiskFullError(
+                f"The disk of the warehouse {self.path} ran full; nothing in it was changed. Make room and try again."
+            )
+        if isinstance(error, duckdb.OutOfMemoryException):
+            return PermanentError(
+                f"DuckDB needs more memory for the warehouse {self.path} than FULLSTORY_DUCKDB_MEMORY_LIMIT allows; "
+                f"nothing in it was changed. Raise the limit. DuckDB said: {said}",
+                setting="FULLSTORY_DUCKDB_MEMORY_LIMIT",
+            )
+        return PermanentError(f"DuckDB could not work on the warehouse {self.path}; nothing in it was changed: {said}")
 
     def _locked_error(self, holder_pid: int | None) -> WarehouseLockedError:
         holder = f"process {holder_pid}" if holder_pid else "another process"

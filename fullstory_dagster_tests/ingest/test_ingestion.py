@@ -9,6 +9,7 @@ import duckdb
 import pytest
 
 from fullstory_dagster.errors import (
+    BundleChangedError,
     BundleIncompleteError,
     BundleMissingError,
     PermanentError,
@@ -98,7 +99,7 @@ def test_rows_of_one_export_are_never_loaded_under_the_name_of_another(
     simulator.set_bundles([{"Id": n, "Start": first + n * 43200, "Stop": first + (n + 1) * 43200} for n in range(2)])
     with ingestion.client() as client:
         ingestion.fetch(day(1), client)
-    with pytest.raises(BundleMissingError, match="was fetched again after it was parsed"):
+    with pytest.raises(BundleChangedError, match="was fetched again after it was parsed"):
         ingestion.append(day(1))
     ingestion.parse(day(1))
     assert ingestion.append(day(1)).export_id == "0,1"

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from fullstory_dagster import __version__
-from fullstory_dagster.errors import StoreTooNewError
+from fullstory_dagster.errors import StoreTooNewError, WarehouseMismatchError
 from fullstory_dagster.fields import EVENT_COLUMNS, FIELDS
 from fullstory_dagster.parse.promotion import promote_fields
 from fullstory_dagster.store.tables import TABLES, VERSION, columns_of
@@ -139,6 +139,15 @@ def test_a_newer_warehouse_is_refused_with_both_versions(loader: Loader) -> None
     loader.parse()
     for use in (loader.append, loader.warehouse.current_loads, loader.warehouse.built_up_to):
         with pytest.raises(StoreTooNewError, match=rf"version {VERSION + 1}, written by .* 9\.9\.9.*upgrade"):
+            use()
+
+
+def test_a_table_of_events_that_is_gone_is_not_made_anew_beside_a_log_of_loads(loader: Loader) -> None:
+    loader.load([event()])
+    with loader.warehouse.writing() as connection:
+        connection.execute('ALTER TABLE "fullstory"."events" RENAME TO "not_events"')
+    for use in (loader.append, loader.warehouse.current_loads):
+        with pytest.raises(WarehouseMismatchError, match="speaks of loads, but the table events beside it is gone"):
             use()
 
 
