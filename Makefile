@@ -4,7 +4,7 @@ BIN := $(CURDIR)/$(VENV)/bin
 READY := $(VENV)/.ready
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo dev test unit lint fix types dbt check soak constraints clean
+.PHONY: help install demo dev test unit lint fix types dbt check soak reliability constraints clean
 
 help: ## list the commands
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## (.*)/  make \1\t\2/' | expand -t 20
@@ -55,6 +55,10 @@ check: lint types dbt test ## what CI runs
 
 soak: $(READY) ## the reliability and growth tests with their full counts, by hand
 	@$(BIN)/python -m pytest -m soak; code=$$?; [ $$code -eq 5 ] && echo "No soak tests yet." || exit $$code
+
+reliability: $(READY) ## failures, kills and made-up inputs; renews docs/reliability.md
+	@FULLSTORY_TESTS_REPORT="$(CURDIR)/docs/reliability" $(BIN)/python -m pytest -n0 fullstory_dagster_tests/reliability fullstory_dagster_tests/ingest/test_rows_to_warehouse.py
+	@$(BIN)/python -m fullstory_dagster_tests.reliability.report
 
 constraints: $(READY) ## pin the whole set anew
 	$(BIN)/pip install --quiet uv
