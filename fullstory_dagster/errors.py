@@ -21,6 +21,7 @@ FullStoryError                      one sentence a person can act on
     ├── AuthenticationError         401, 403
     ├── RequestRefusedError         any other 4xx, a redirect, an answer that is not FullStory's
     ├── BundleFormatError           the bundle is no JSON array, NDJSON or CSV; carries the byte offset
+    ├── BundleTooLargeError         the bundle unpacks to more than the settings allow; names the setting
     ├── BundleMissingError          a stage asks for what the stage before it has not made
     ├── WindowUnavailableError      the window is not over and settled yet, or its bundles do not cover it
     ├── WindowNotOfferedError       the window is older than the first bundle of the account
@@ -154,6 +155,10 @@ class BundleFormatError(PermanentError):
     def __init__(self, message: str, *, byte_offset: int | None = None) -> None:
         super().__init__(message)
         self.byte_offset = byte_offset
+
+
+class BundleTooLargeError(PermanentError):
+    """A bundle unpacks to more than the settings allow: a bomb, or a day that is larger than anybody thought."""
 
 
 class BundleMissingError(PermanentError):

@@ -299,6 +299,11 @@ class Settings:
         return WindowGrid(first=self.start, hours=self.bundle_hours, delay_hours=self.delay_hours)
 
     @property
+    def max_bundle_bytes(self) -> int:
+        """What a bundle may unpack to."""
+        return self.max_bundle_gb * 10**9
+
+    @property
     def dagster_home(self) -> Path:
         """Dagster's own storage."""
         return self.data_dir / "dagster"

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import gzip
+import subprocess
+import sys
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
+from isal import igzip
 
 from fullstory_dagster.compression import gunzip
-from fullstory_dagster.errors import BundleFormatError, BundleIncompleteError
+from fullstory_dagster.errors import BundleFormatError, BundleIncompleteError, BundleTooLargeError
 
 TEXT = b'{"EventType":"click"}\n' * 400
 MIB = 1 << 20
@@ -17,6 +21,14 @@ MIB = 1 << 20
 def pieces(content: bytes, size: int) -> Iterator[bytes]:
     for at in range(0, len(content), size):
         yield content[at : at + size]
+
+
+def bomb(n_mib: int, n_layers: int = 1) -> bytes:
+    """Blanks that pack a thousandfold, and layers of it a million fold."""
+    content = igzip.compress(b" " * MIB) * n_mib
+    for _ in range(n_layers - 1):
+        content = igzip.compress(content)
+    return content
 
 
 def unpacked(content: bytes, size: int = 65536, **options: int) -> bytes:
@@ -96,7 +108,7 @@ def test_more_layers_than_anybody_packs_are_refused() -> None:
 
 def test_the_limit_on_unpacked_bytes_is_exact_and_stops_early() -> None:
     assert len(unpacked(gzip.compress(bytes(10_000)), max_bytes=10_000)) == 10_000
-    with pytest.raises(BundleFormatError, match="more than 9,999 bytes"):
+    with pytest.raises(BundleTooLargeError, match="more than 9,999 bytes"):
         unpacked(gzip.compress(bytes(10_000)), max_bytes=9_999)
 
     # A thousandfold bomb: reading stops at the limit, not at the end.
@@ -108,7 +120,65 @@ def test_the_limit_on_unpacked_bytes_is_exact_and_stops_early() -> None:
             n_read += 1
             yield piece
 
-    with pytest.raises(BundleFormatError):
+    with pytest.raises(BundleTooLargeError):
         for _ in gunzip(counted(), max_bytes=2 * MIB):
             pass
     assert n_read < 10
+
+
+@pytest.mark.parametrize("n_layers", [1, 2])
+def test_a_bomb_is_refused_by_its_ratio_before_it_grows(n_layers: int) -> None:
+    got: list[int] = []
+    with pytest.raises(BundleTooLargeError, match="more than 200 times its size") as caught:
+        got.extend(map(len, gunzip(pieces(bomb(1024, n_layers), 65536), max_ratio=200)))
+    assert caught.value.setting == "FULLSTORY_MAX_BUNDLE_RATIO"
+    assert sum(got) <= 65 * MIB
+
+
+def test_a_bomb_whose_layers_hold_nothing_in_the_end_is_refused_as_well(monkeypatch: pytest.MonkeyPatch) -> None:
+    # A hundred thousand empty members: what comes out is nothing, and still somebody has to unpack them.
+    monkeypatch.setattr("fullstory_dagster.compression._ANY_RATIO_BYTES", MIB)
+    packed = igzip.compress(gzip.compress(b"", mtime=0) * 100_000)
+    with pytest.raises(BundleTooLargeError):
+        unpacked(packed, MIB, max_ratio=20)
+
+
+def test_a_bundle_of_many_small_members_is_read_in_time_that_grows_with_it() -> None:
+    # In one piece; it took a minute once, for copying what was left over at every member.
+    packed = gzip.compress(b"[]", mtime=0) * 50_000
+    assert unpacked(packed, len(packed)) == b"[]" * 50_000
+
+
+def test_a_small_bundle_may_pack_as_well_as_it_can() -> None:
+    assert len(unpacked(bomb(64), max_ratio=10)) == 64 * MIB
+    with pytest.raises(BundleTooLargeError):
+        unpacked(bomb(65), max_ratio=10)
+
+
+def test_what_was_never_packed_has_no_ratio() -> None:
+    assert len(unpacked(b" " * 70 * MIB, MIB, max_ratio=0)) == 70 * MIB
+
+
+_MEASURED = """
+import gzip, resource, sys
+from fullstory_dagster.compression import gunzip
+from fullstory_dagster.errors import BundleTooLargeError
+
+packed = open(sys.argv[1], "rb")
+before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+try:
+    for _ in gunzip(iter(lambda: packed.read(1 << 20), b""), max_bytes=int(sys.argv[2])):
+        pass
+except BundleTooLargeError:
+    print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before)
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(sys.platform != "linux", reason="the unit of ru_maxrss is kilobytes on Linux alone")
+def test_a_bomb_takes_no_memory(tmp_path: Path) -> None:
+    file = tmp_path / "bomb.gz"
+    file.write_bytes(bomb(4096, 2))
+    command = [sys.executable, "-c", _MEASURED, str(file), str(2 << 30)]
+    said = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    assert int(said) < 64 << 10

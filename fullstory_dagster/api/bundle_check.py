@@ -33,7 +33,12 @@ class CheckedBundle:
 
 
 def check_bundle(
-    file: BinaryIO, *, format: BundleFormat, what: str, max_unpacked_bytes: int | None = None
+    file: BinaryIO,
+    *,
+    format: BundleFormat,
+    what: str,
+    max_unpacked_bytes: int | None = None,
+    max_unpacked_ratio: float | None = None,
 ) -> CheckedBundle:
     """Read a written bundle once, in constant memory: hash it, unpack it and look at both of its ends.
 
@@ -47,10 +52,12 @@ def check_bundle(
         format: what was asked for.
         what: what was downloaded, for messages.
         max_unpacked_bytes: more than this is refused; no bound when None.
+        max_unpacked_ratio: more than this many times the file's size is refused; no bound when None.
 
     Raises:
         BundleIncompleteError: empty, or the gzip trailer or the end of the JSON is missing.
-        BundleFormatError: corrupt gzip, unpacks to too much, or not the format asked for.
+        BundleFormatError: corrupt gzip, or not the format asked for.
+        BundleTooLargeError: it unpacks to more than the bounds allow.
         RequestRefusedError: an HTML page; somebody other than FullStory answered.
     """
     digest = hashlib.sha256()
@@ -66,7 +73,9 @@ def check_bundle(
             digest.update(chunk)
             yield chunk
 
-    first, last = _ends(gunzip(packed(), max_bytes=max_unpacked_bytes))
+    first, last = _ends(
+        gunzip(packed(), max_bytes=max_unpacked_bytes, max_ratio=max_unpacked_ratio, what=f"The download of {what}")
+    )
     if n_bytes < len(_GZIP_MAGIC) or not first:
         # One byte can be the beginning of anything, gzip included.
         if not is_packed or format == "FORMAT_JSON":

@@ -26,7 +26,7 @@ from fullstory_dagster.api.download import Download
 from fullstory_dagster.api.rate_limit import RateLimiter
 from fullstory_dagster.api.redaction import quote_body
 from fullstory_dagster.api.retry import Remedy, Retrier, RetryPolicy
-from fullstory_dagster.api.transport import Call, Timeouts, Transport
+from fullstory_dagster.api.transport import Answer, Call, Timeouts, Transport
 from fullstory_dagster.errors import ExportFailedError, ExportTimeoutError, WindowUnavailableError
 from fullstory_dagster.windows import Window
 
@@ -58,6 +58,7 @@ class FullStoryClient:
         clock: time.
         session: whose adapters send the requests; its headers, cookies and auth are not used.
         max_unpacked_bytes: a bundle that unpacks to more is refused; no bound when None.
+        max_unpacked_ratio: a bundle that unpacks to more than this many times its size is refused; no bound when None.
 
     Raises:
         SettingsError: the key or the URL cannot be used.
@@ -76,11 +77,13 @@ class FullStoryClient:
         clock: Clock | None = None,
         session: requests.Session | None = None,
         max_unpacked_bytes: int | None = None,
+        max_unpacked_ratio: float | None = None,
     ) -> None:
         self._api_key = api_key
         self._timeouts = timeouts if timeouts is not None else Timeouts()
         self._clock = clock if clock is not None else SystemClock()
         self._max_unpacked_bytes = max_unpacked_bytes
+        self._max_unpacked_ratio = max_unpacked_ratio
         policy = retry if retry is not None else RetryPolicy()
         self._retrier = Retrier(policy, self._clock)
         self._transport = Transport(
@@ -153,6 +156,12 @@ class FullStoryClient:
 
         Source: segment export reference (create export), read 2026-11.
         """
+        operation_id, _ = self._start_export(window, segment_id=segment_id, fields=fields, format=format)
+        return operation_id
+
+    def _start_export(
+        self, window: Window, *, segment_id: str, fields: Sequence[str], format: BundleFormat
+    ) -> tuple[str, datetime]:
         what = f"an export of {window}"
         body = {
             "segmentId": segment_id,
@@ -165,7 +174,8 @@ class FullStoryClient:
             "eventDetails": {"scope": "SCOPE_EVENTS"},
         }
         call = Call(what, "POST", "/segments/v1/exports", "export_start", "FULLSTORY_SEGMENT_ID", json=body)
-        return id_of(self._answer(call), "operationId", what)
+        answer = self._dated_answer(call)
+        return id_of(answer.content, "operationId", what), answer.asked_at
 
     def wait_for_export(self, operation_id: str) -> str:
         """Poll an operation until it has ended; any state but COMPLETED and FAILED is still going.
@@ -244,10 +254,8 @@ class FullStoryClient:
         download = self._download(into)
 
         def from_the_start() -> FetchedBundle:
-            requested_at = self._clock.now()
-            export_id = self.wait_for_export(
-                self.start_export(window, segment_id=segment_id, fields=fields, format=format)
-            )
+            operation_id, requested_at = self._start_export(window, segment_id=segment_id, fields=fields, format=format)
+            export_id = self.wait_for_export(operation_id)
             what = f"export {export_id} of {window}"
 
             def from_a_location() -> None:
@@ -261,7 +269,7 @@ class FullStoryClient:
                 format=format,
                 what=what,
                 export_id=export_id,
-                requested_at=requested_at,
+                requested_at=lambda: requested_at,
             )
 
         return self._retrier.run(from_the_start, Remedy.NEW_OPERATION)
@@ -346,12 +354,15 @@ class FullStoryClient:
             format="FORMAT_JSON",
             what=what,
             export_id=bundle.id,
-            requested_at=self._clock.now(),
+            requested_at=lambda: download.asked_at or self._clock.now(),
         )
 
     # --- what both share ---
 
     def _answer(self, call: Call) -> dict[str, object]:
+        return self._dated_answer(call).content
+
+    def _dated_answer(self, call: Call) -> Answer:
         return self._retrier.run(lambda: self._transport.answer(call), Remedy.SEND_AGAIN)
 
     def _list_page(self, start: datetime) -> list[ListedBundle]:
@@ -376,17 +387,23 @@ class FullStoryClient:
         format: BundleFormat,
         what: str,
         export_id: str,
-        requested_at: datetime,
+        requested_at: Callable[[], datetime],
     ) -> FetchedBundle:
         def whole() -> FetchedBundle:
             download.restart()
             transfer()
-            checked = check_bundle(into, format=format, what=what, max_unpacked_bytes=self._max_unpacked_bytes)
+            checked = check_bundle(
+                into,
+                format=format,
+                what=what,
+                max_unpacked_bytes=self._max_unpacked_bytes,
+                max_unpacked_ratio=self._max_unpacked_ratio,
+            )
             return FetchedBundle(
                 export_id=export_id,
                 bytes=checked.bytes,
                 sha256=checked.sha256,
-                requested_at=requested_at,
+                requested_at=requested_at(),
                 received_at=self._clock.now(),
                 n_attempts=download.n_attempts,
             )

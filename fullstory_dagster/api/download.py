@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from datetime import datetime
 from typing import BinaryIO
 
 import requests
@@ -40,6 +41,7 @@ class Download:
         self._etag: str | None = None
         self._n_announced: int | None = None
         self.n_attempts = 0
+        self.asked_at: datetime | None = None
 
     @property
     def deadline(self) -> float:
@@ -63,7 +65,8 @@ class Download:
         if self._n_written and self._etag is not None and self._n_announced is not None:
             headers |= {"Range": f"bytes={self._n_written}-", "If-Range": self._etag}
         self.n_attempts += 1
-        response = self._transport.open(call, headers)
+        response, asked_at = self._transport.open(call, headers)
+        self.asked_at = min(self.asked_at or asked_at, asked_at)
         try:
             if self._deadline is None:
                 self._deadline = self._clock.monotonic() + self._timeouts.download_s

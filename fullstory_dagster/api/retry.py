@@ -13,18 +13,19 @@ import math
 import random
 from collections.abc import Callable
 from dataclasses import dataclass
-from datetime import datetime, timezone
-from email.utils import parsedate_to_datetime
+from datetime import datetime
 from enum import Enum
 from typing import Literal, TypeVar
 
 from tenacity import RetryCallState, Retrying, retry_if_exception
 
-from fullstory_dagster.api.clock import Clock
+from fullstory_dagster.api.clock import Clock, instant_of_date
 from fullstory_dagster.errors import (
     AuthenticationError,
     BundleFormatError,
     BundleIncompleteError,
+    BundleTooLargeError,
+    ClockAheadError,
     ConnectionFailedError,
     ExportFailedError,
     ExportTimeoutError,
@@ -114,8 +115,10 @@ FAILURES: tuple[FailureRow, ...] = (
     FailureRow("a location that is neither https nor on this machine", RequestRefusedError),
     FailureRow("bundle empty, gzip cut short, JSON cut short", BundleIncompleteError, _BROKEN),
     FailureRow("gzip corrupt, or no JSON array, NDJSON or CSV", BundleFormatError, _BROKEN),
+    FailureRow("a bundle that unpacks to more than the settings allow", BundleTooLargeError),
     FailureRow("plain JSON where gzip is due", None),
     FailureRow("gzip twice", None),
+    FailureRow("this machine's clock more than 5 minutes ahead of FullStory's", ClockAheadError),
     # The export.
     FailureRow("operation FAILED", ExportFailedError, (Remedy.NEW_OPERATION,)),
     FailureRow("operation never finished", ExportTimeoutError),
@@ -257,11 +260,9 @@ def retry_after_s(header: str | None, now: datetime) -> float | None:
     try:
         seconds = float(header)
     except ValueError:
-        try:
-            at = parsedate_to_datetime(header)
-        except (ValueError, OverflowError):
+        at = instant_of_date(header)
+        if at is None:
             return None
-        at = at if at.tzinfo is not None else at.replace(tzinfo=timezone.utc)
         seconds = (at - now).total_seconds()
     return max(0.0, seconds) if math.isfinite(seconds) else None
 

@@ -13,6 +13,7 @@ import json
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from datetime import datetime
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -21,11 +22,12 @@ import urllib3
 from requests.adapters import HTTPAdapter
 
 from fullstory_dagster.api.answers import not_fullstorys
-from fullstory_dagster.api.clock import Clock
+from fullstory_dagster.api.clock import MAX_AHEAD, Clock, instant_of_date
 from fullstory_dagster.api.rate_limit import Kind, RateLimiter
 from fullstory_dagster.api.redaction import host_of, quote_body, redact
 from fullstory_dagster.api.retry import RetryPolicy, Side, error_of_status, retry_after_s
 from fullstory_dagster.errors import (
+    ClockAheadError,
     ConnectionFailedError,
     FullStoryError,
     RateLimitedError,
@@ -93,6 +95,19 @@ class Call:
         return "location" if self.kind is None else "api"
 
 
+@dataclass(frozen=True)
+class Answer:
+    """A JSON object of FullStory's.
+
+    Attributes:
+        content: integers are exact.
+        asked_at: when it was asked for, UTC: by this machine's clock or by FullStory's, whichever is earlier.
+    """
+
+    content: dict[str, Any]
+    asked_at: datetime
+
+
 class Transport:
     """Sends calls to FullStory with the key, and to signed locations without it; safe between threads.
 
@@ -142,13 +157,13 @@ class Transport:
         if self._owns_session:
             self._session.close()
 
-    def answer(self, call: Call) -> dict[str, Any]:
-        """Send a call and read its JSON object; integers stay exact.
+    def answer(self, call: Call) -> Answer:
+        """Send a call and read its JSON object.
 
         Raises:
             FullStoryError: by the table of failures.
         """
-        response = self.open(call)
+        response, asked_at = self.open(call)
         try:
             body = b"".join(self._pieces(response, call, _ANSWER_LIMIT_BYTES))
         finally:
@@ -162,19 +177,28 @@ class Transport:
         if not isinstance(answer, dict):
             page = "is an HTML page" if _is_html(response) else "is no JSON object"
             raise not_fullstorys(call.what, page)
-        return answer
+        return Answer(answer, asked_at)
 
-    def open(self, call: Call, headers: Mapping[str, str] | None = None) -> requests.Response:
-        """Send a call and return the answer with its body unread; the caller closes it.
+    def open(self, call: Call, headers: Mapping[str, str] | None = None) -> tuple[requests.Response, datetime]:
+        """Send a call and return the answer with its body unread, for the caller to close, and when it was asked for.
 
         Raises:
+            ClockAheadError: FullStory's clock says that this machine's is ahead.
             FullStoryError: the status is none of success, or there is no answer; by the table of failures.
         """
         if call.kind is not None:
             self._limiter.acquire(call.kind)
+        asked_at = self._clock.now()
         response = self._send(call, headers or {})
         if 200 <= response.status_code < 300:
-            return response
+            # A location is another company's host, and nothing is decided by its clock.
+            told_at = instant_of_date(response.headers.get("Date")) if call.side == "api" else None
+            if told_at is not None and told_at < asked_at:
+                if asked_at - told_at > MAX_AHEAD:
+                    response.close()
+                    raise _clock_ahead(call, asked_at, told_at)
+                asked_at = told_at
+            return response, asked_at
         try:
             error = self._error_of(response, call)
         finally:
@@ -304,6 +328,14 @@ class Transport:
             if isinstance(item, OSError) and item.strerror:
                 return redact(item.strerror, self._api_key)
         return redact(type(seen[-1]).__name__, self._api_key)
+
+
+def _clock_ahead(call: Call, now: datetime, told_at: datetime) -> ClockAheadError:
+    # The request was sent before FullStory wrote its date, so the difference is not the answer's time on the way.
+    return ClockAheadError(
+        f"This machine's clock ({now:%Y-%m-%d %H:%M} UTC) is ahead of FullStory's ({told_at:%Y-%m-%d %H:%M} UTC), so "
+        f"{call.what} was not used: events that can still change would count as settled; set the clock and run again."
+    )
 
 
 def _pooled_session() -> requests.Session:

@@ -102,7 +102,14 @@ class Ingestion:
         limiter = RateLimiter(
             settings.data_dir / "rate_limit", base_url=base_url, api_key=key, limits=limits, clock=self.clock
         )
-        return FullStoryClient(api_key=key, base_url=base_url, limiter=limiter, clock=self.clock)
+        return FullStoryClient(
+            api_key=key,
+            base_url=base_url,
+            limiter=limiter,
+            clock=self.clock,
+            max_unpacked_bytes=settings.max_bundle_bytes,
+            max_unpacked_ratio=settings.max_bundle_ratio,
+        )
 
     def fetch(self, window: Window, client: FullStoryClient) -> StoredBundle:
         """Fetch the window's bundle and keep it, byte for byte. Never opens the database.
@@ -342,7 +349,9 @@ def open_ingestion(settings: Settings, clock: Clock | None = None) -> Ingestion:
     )
     return Ingestion(
         settings=settings,
-        bundles=BundleStore(objects, settings.schema),
+        bundles=BundleStore(
+            objects, settings.schema, max_bytes=settings.max_bundle_bytes, max_ratio=settings.max_bundle_ratio
+        ),
         dataset=EventDataset(objects),
         warehouse=warehouse,
         snapshot=ReadSnapshot(settings.data_dir / "read", warehouse, timedelta(minutes=settings.snapshot_minutes)),

@@ -17,6 +17,7 @@ from fullstory_dagster.errors import (
     BundleFormatError,
     BundleIncompleteError,
     BundleMissingError,
+    BundleTooLargeError,
     StoreTooNewError,
     WarehouseMismatchError,
 )
@@ -92,11 +93,22 @@ class StoredBundle:
 
 
 class BundleStore:
-    """Bundles by window, in an object store, for the events of one schema."""
+    """Bundles by window, in an object store, for the events of one schema.
 
-    def __init__(self, objects: ObjectStore, schema: str) -> None:
+    Args:
+        objects: where they are kept.
+        schema: whose events they hold.
+        max_bytes: a bundle that unpacks to more is not read on; no bound when None.
+        max_ratio: nor one that unpacks to more than this many times its size.
+    """
+
+    def __init__(
+        self, objects: ObjectStore, schema: str, *, max_bytes: int | None = None, max_ratio: float | None = None
+    ) -> None:
         self._objects = objects
         self._schema = schema
+        self._max_bytes = max_bytes
+        self._max_ratio = max_ratio
 
     @contextmanager
     def receive(self) -> Iterator[Path]:
@@ -177,6 +189,7 @@ class BundleStore:
             BundleDamagedError: they are not the bytes that were kept.
             BundleFormatError: they are, and cannot be unpacked.
             BundleIncompleteError: they are, and end before the gzip trailer.
+            BundleTooLargeError: they are, and unpack to more than allowed.
         """
         digest = hashlib.sha256()
 
@@ -188,8 +201,10 @@ class BundleStore:
         with self._objects.open(file.key) as kept:
             chunks = packed()
             try:
-                yield from gunzip(chunks)
-            except (BundleFormatError, BundleIncompleteError):
+                yield from gunzip(
+                    chunks, max_bytes=self._max_bytes, max_ratio=self._max_ratio, what=f"The kept bundle {file.key}"
+                )
+            except (BundleFormatError, BundleIncompleteError, BundleTooLargeError):
                 for _ in chunks:
                     pass
                 if digest.hexdigest() == file.sha256:

@@ -9,7 +9,7 @@ import io
 import pytest
 
 from fullstory_dagster.api.bundle_check import BundleFormat, CheckedBundle, check_bundle
-from fullstory_dagster.errors import BundleFormatError, BundleIncompleteError, RequestRefusedError
+from fullstory_dagster.errors import BundleFormatError, BundleIncompleteError, BundleTooLargeError, RequestRefusedError
 
 ARRAY = b'[{"UserId":1},\n{"UserId":2,"evt_tags_strs":["a","b"]}]\n'
 LINES = b'{"UserId":1}\n{"UserId":2}\n'
@@ -112,5 +112,5 @@ def test_an_html_page_is_no_bundle(format: BundleFormat) -> None:
 
 
 def test_a_bundle_that_unpacks_to_too_much_is_refused() -> None:
-    with pytest.raises(BundleFormatError, match="1,000,000 bytes"):
+    with pytest.raises(BundleTooLargeError, match="The download of bundle 1 unpacks to more than 1,000,000 bytes"):
         check(packed(b"[" + b" " * 2_000_000 + b"]"), "FORMAT_JSON", max_unpacked_bytes=1_000_000)

@@ -1,0 +1,64 @@
+"""This machine's clock against FullStory's, which the simulator's answers carry."""
+
+from __future__ import annotations
+
+import io
+from datetime import datetime, timedelta, timezone
+
+import pytest
+
+from fullstory_dagster.api.clock import SystemClock, instant_of_date
+from fullstory_dagster.errors import ClockAheadError
+from fullstory_dagster.simulator.process import SimulatorProcess
+
+from .conftest import DAY, MakeClient
+from .fetching import count, fetch
+
+
+class ShiftedClock(SystemClock):
+    """The machine's clock, set wrong."""
+
+    def __init__(self, ahead: timedelta) -> None:
+        self._ahead = ahead
+
+    def now(self) -> datetime:
+        return super().now() + self._ahead
+
+
+def test_a_clock_a_day_ahead_is_a_failure_that_says_so(make_client: MakeClient, simulator: SimulatorProcess) -> None:
+    client = make_client(clock=ShiftedClock(timedelta(hours=26)))
+    with pytest.raises(ClockAheadError, match=r"clock \(.*UTC\) is ahead of FullStory's \(.*set the clock") as caught:
+        fetch(client)
+    assert "\n" not in str(caught.value)
+    assert count(simulator, "export_start") == 1
+    with pytest.raises(ClockAheadError):
+        client.bundles_of_window(DAY)
+
+
+def test_a_clock_two_minutes_ahead_yields_to_fullstorys(make_client: MakeClient) -> None:
+    client = make_client(clock=ShiftedClock(timedelta(minutes=2)))
+    before = datetime.now(timezone.utc).replace(microsecond=0)
+    fetched, _ = fetch(client)
+    (bundle,) = client.bundles_of_window(DAY)
+    downloaded = client.download_bundle(bundle, into=io.BytesIO())
+    for requested_at in (fetched.requested_at, downloaded.requested_at):
+        assert before <= requested_at <= datetime.now(timezone.utc)
+
+
+def test_a_clock_behind_is_believed(make_client: MakeClient) -> None:
+    client = make_client(clock=ShiftedClock(timedelta(days=-30)))
+    before = datetime.now(timezone.utc) - timedelta(days=30)
+    fetched, _ = fetch(client)
+    assert before <= fetched.requested_at <= fetched.received_at <= datetime.now(timezone.utc) - timedelta(days=30)
+
+
+@pytest.mark.parametrize(
+    "header", ["Tue, 24 Nov 2026 19:00:00 GMT", "Tue, 24 Nov 2026 19:00:00 -0000", "Tue, 24 Nov 2026 20:00:00 +0100"]
+)
+def test_a_date_is_read_in_utc(header: str) -> None:
+    assert instant_of_date(header) == datetime(2026, 11, 24, 19, tzinfo=timezone.utc)
+
+
+@pytest.mark.parametrize("header", [None, "", "yesterday", "Tue, 99 Nov 2026 19:00:00 GMT", "1764010000"])
+def test_what_is_no_date_is_passed_over(header: str | None) -> None:
+    assert instant_of_date(header) is None
