@@ -1,0 +1,12 @@
+"""How often the tests do what could be done for ever: a little in every run, the whole of it under `make soak`."""
+
+from __future__ import annotations
+
+import os
+
+IS_SOAK = bool(os.environ.get("FULLSTORY_TESTS_SOAK"))
+
+
+def count(reduced: int, *, full: int) -> int:
+    """The number that suits the run."""
+    return full if IS_SOAK else reduced
