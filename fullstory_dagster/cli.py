@@ -25,6 +25,7 @@ from fullstory_dagster.errors import FullStoryError, SettingsError, UsageError
 
 if TYPE_CHECKING:
     from fullstory_dagster.defs.dbt.project import DbtBuild
+    from fullstory_dagster.forgotten import Given, Kind
     from fullstory_dagster.ingest.ingestion import Ingestion
     from fullstory_dagster.ingest.sync import SyncSummary
 
@@ -128,6 +129,56 @@ def reset(
             ingestion, start=start, end=end, jobs=jobs, allow_shrink=allow_shrink, progress=progress
         )
     _finish(ingestion, summary, no_dbt, as_json)
+
+
+@app.command()
+def forget(
+    email: Annotated[str | None, typer.Option("--email", metavar="EMAIL", help="Whose e-mail is this.")] = None,
+    app_key: Annotated[str | None, typer.Option("--app-key", metavar="KEY", help="Whose UserAppKey is this.")] = None,
+    indv_id: Annotated[str | None, typer.Option("--indv-id", metavar="ID", help="Whose IndvId is this.")] = None,
+    always: Annotated[bool, typer.Option("--always", help="Also whatever they do from now on.")] = False,
+    yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Erase a person from events, models, files and kept bundles, and keep them out of later loads; leaves a receipt.
+
+    Exit code 1 also when nobody was found: the list keeps them out of later loads all the same.
+    """
+    from fullstory_dagster.console import print_receipt
+    from fullstory_dagster.ingest.forget import find_person
+    from fullstory_dagster.ingest.forget import forget as forget_person
+
+    given = _given(email, app_key, indv_id)
+    ingestion = _ingestion()
+    if not yes and not sys.stdin.isatty():
+        raise UsageError("There is no terminal to ask on; add --yes to erase the person.")
+    is_shown = out.is_terminal and not as_json
+    with out.status("Reading the warehouse and every kept bundle …") if is_shown else nullcontext():
+        found = find_person(ingestion, given)
+    if not as_json:
+        out.print(found.sentence(), **_AS_IS)
+    if not yes:
+        from_now = "and whatever they do from now on" if always else "up to now"
+        what = "Put them on the list of erased people" if found.is_nothing else "Erase all of it"
+        typer.confirm(f"{what}, {from_now}? There is no way back.", abort=True)
+    builds: list[DbtBuild] = []
+
+    def build() -> int:
+        return _build_what_is_owed(ingestion, builds, is_silent=as_json)
+
+    try:
+        with out.status("Erasing …") if is_shown else nullcontext():
+            receipt = forget_person(ingestion, found.names, always=always, build_models=build)
+    except (FullStoryError, OSError):
+        err.print("The person is not erased everywhere yet; the sentence below says why.", style="red", **_AS_IS)
+        raise
+    failures = [failure for built in builds for failure in built.failures]
+    if as_json:
+        _print_json(receipt.as_object() | {"receipt": str(receipt.path), "dbt_failures": failures})
+    else:
+        print_receipt(out, receipt, failures)
+    if receipt.not_done or failures or (found.is_nothing and not found.is_listed):
+        raise typer.Exit(1)
 
 
 @app.command()
@@ -304,6 +355,42 @@ def _build_models(ingestion: Ingestion, *, is_silent: bool) -> DbtBuild | None:
 
     with out.status("Building the dbt models …") if out.is_terminal and not is_silent else nullcontext():
         return DbtProject(ingestion.settings).build(ingestion.warehouse)
+
+
+def _build_what_is_owed(ingestion: Ingestion, builds: list[DbtBuild], *, is_silent: bool) -> int:
+    """Build the models after an erasure, and make sure that none holds what was erased; how many were built."""
+    from fullstory_dagster.defs.dbt.project import DbtBuildError, DbtProject
+    from fullstory_dagster.ingest.status import read_status
+
+    if not ingestion.warehouse.built_up_to():
+        return 0
+    built = _build_models(ingestion, is_silent=is_silent)
+    if read_status(ingestion).n_pending_loads:
+        # Without dbt's own words, which may quote a row.
+        failed = ", ".join(failure.split(":")[0] for failure in built.failures) if built else ""
+        raise DbtBuildError(
+            "The rows are deleted from events, but not all dbt models could be rebuilt, and those may still hold them"
+            f"{': ' + failed if failed else ''}. Run 'fullstory-dagster sync' to see why, mend it, and run the same "
+            "command again."
+        )
+    DbtProject(ingestion.settings).delete_logs(ingestion.warehouse)
+    builds += [built] if built else []
+    return built.n_models if built else 0
+
+
+def _given(email: str | None, app_key: str | None, indv_id: str | None) -> Given:
+    from fullstory_dagster.forgotten import Given
+
+    options: dict[Kind, str | None] = {"email": email, "app_key": app_key, "indv_id": indv_id}
+    given = [(kind, value.strip()) for kind, value in options.items() if value is not None]
+    if len(given) != 1 or not given[0][1]:
+        raise UsageError("Say who is meant by exactly one of --email, --app-key and --indv-id.")
+    ((kind, value),) = given
+    if kind == "email" and "@" not in value:
+        raise UsageError("--email takes an e-mail address; that has no @ in it.")
+    if kind == "indv_id" and not (value.isascii() and value.lstrip("-").isdigit()):
+        raise UsageError("--indv-id takes a whole number.")
+    return Given(kind, str(int(value)) if kind == "indv_id" else value)
 
 
 def _tell_dagster(ingestion: Ingestion) -> None:

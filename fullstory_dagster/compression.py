@@ -1,4 +1,4 @@
-"""Bounded, exact unpacking of gzip streams."""
+"""Bounded, exact unpacking of gzip streams, and packing."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ _MAX_LAYERS = 3
 
 _INPUT_BYTES = 1 << 14
 _OUTPUT_BYTES = 1 << 20
+_PACK_LEVEL = 2
 
 _ANY_RATIO_BYTES = 64 << 20
 """Up to this much may come out of whatever is packed: a small file of equal rows packs very well."""
@@ -143,3 +144,12 @@ def _inflated(chunks: Iterator[bytes]) -> Iterator[bytes]:
         raise BundleIncompleteError(
             f"The bundle ends inside its gzip stream after {consumed:,} packed bytes: the trailer is missing."
         )
+
+
+def pack(chunks: Iterable[bytes]) -> Iterator[bytes]:
+    """The gzip stream of some bytes; the same bytes give the same stream."""
+    deflate = isal_zlib.compressobj(_PACK_LEVEL, isal_zlib.DEFLATED, 31)
+    for chunk in chunks:
+        if packed := deflate.compress(chunk):
+            yield packed
+    yield deflate.flush()

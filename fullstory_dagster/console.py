@@ -12,6 +12,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 from rich.text import Text
 
+from fullstory_dagster.ingest.forget import Receipt
 from fullstory_dagster.ingest.status import Status
 from fullstory_dagster.ingest.sync import Outcome, SyncSummary
 from fullstory_dagster.ingest.sync import Progress as Report
@@ -82,6 +83,33 @@ def summary_object(summary: SyncSummary, dbt: dict[str, Any] | None) -> dict[str
         "seconds": round(summary.seconds, 3),
         "dbt": dbt,
     }
+
+
+def print_receipt(console: Console, receipt: Receipt, dbt_failures: Sequence[str]) -> None:
+    """What an erasure did, in a few lines."""
+    console.print(
+        f"Erased [bold]{receipt.events:,}[/] events and {receipt.rejects:,} rejected rows of {receipt.windows} windows "
+        f"from the warehouse, {receipt.bundle_rows:,} rows from {receipt.bundles} kept bundles, "
+        f"{receipt.parquet_rows + receipt.parquet_rejects:,} from {receipt.parquet_files} Parquet files; "
+        f"{receipt.models} models rebuilt, {_size(receipt.bytes_rewritten)} written anew.",
+        soft_wrap=True,
+    )
+    until = "Whatever they do" if receipt.always else "What they did before now"
+    console.print(f"{until} stays out of later loads.")
+    for name, n_rows in receipt.other_tables.items():
+        console.print(
+            f"The table {name} is not this project's: {n_rows:,} of its rows still name them. Delete those yourself, "
+            "then run the same command again.",
+            soft_wrap=True,
+            markup=False,
+        )
+    for window, reason in receipt.not_done.items():
+        console.print(Text(f"  not done {window}: {reason}", style="red"), soft_wrap=True)
+    for failure in dbt_failures:
+        console.print(Text(f"  dbt: {failure}", style="red"), soft_wrap=True)
+    if receipt.not_done:
+        console.print(Text("Not everything is erased yet: run the same command again.", style="red"))
+    console.print(f"Receipt: {receipt.path}", soft_wrap=True, markup=False)
 
 
 def print_status(console: Console, status: Status) -> None:

@@ -13,6 +13,7 @@ FullStoryError                      one sentence a person can act on
 │   ├── ExportFailedError           FullStory gave up on an export
 │   ├── ClockAheadError             this machine's clock is ahead of FullStory's
 │   ├── WindowBusyError             another run works on the same window
+│   ├── ErasureBusyError            another process erases somebody
 │   ├── BundleDamagedError          a kept bundle is not what was received; it has to be fetched again
 │   ├── BundleChangedError          a bundle was fetched again between two stages
 │   ├── DiskFullError               too little room for what a stage has to write
@@ -103,6 +104,10 @@ class WindowBusyError(TransientError):
 
 class BundleDamagedError(TransientError):
     """The disk gave back other bytes of a kept bundle than were received; another fetch mends it."""
+
+
+class ErasureBusyError(TransientError):
+    """Another process has been erasing somebody for too long to wait for it."""
 
 
 class BundleChangedError(TransientError):

@@ -25,6 +25,7 @@ from fullstory_dagster.api import (
 )
 from fullstory_dagster.api.clock import Clock
 from fullstory_dagster.api.rate_limit import DEFAULT_LIMITS
+from fullstory_dagster.compression import gunzip
 from fullstory_dagster.errors import (
     BundleChangedError,
     DiskFullError,
@@ -35,6 +36,8 @@ from fullstory_dagster.errors import (
     WindowUnavailableError,
 )
 from fullstory_dagster.fields import FIELD_LIST_ID
+from fullstory_dagster.forgotten import Matcher
+from fullstory_dagster.ingest.stripping import strip_bundle, strip_file
 from fullstory_dagster.parse.bundle import BATCH_SCHEMA, REJECT_SCHEMA, BundleParser
 from fullstory_dagster.parse.identity import number_twins
 from fullstory_dagster.parse.privacy import PrivacyPolicy
@@ -44,6 +47,7 @@ from fullstory_dagster.store.attempts import AttemptLog
 from fullstory_dagster.store.bundles import BundleFile, BundleStore, StoredBundle
 from fullstory_dagster.store.dataset import EventDataset, ParsedWindow
 from fullstory_dagster.store.disk import is_disk_full, refuse_small_disk
+from fullstory_dagster.store.forgotten import ForgottenList
 from fullstory_dagster.store.objects import LocalStore
 from fullstory_dagster.store.snapshot import ReadSnapshot
 from fullstory_dagster.store.warehouse import Load, Warehouse
@@ -58,6 +62,7 @@ DATASET_SCHEMA = pl.Schema(
 
 _NOT_WRITABLE = (errno.EROFS, errno.EACCES, errno.EPERM)
 
+_READ_BYTES = 1 << 20
 _REJECTS_FILE_SCHEMA = pl.Schema(dict(REJECT_SCHEMA) | {"export_id": pl.String()})
 
 
@@ -73,6 +78,7 @@ class Ingestion:
         snapshot: the copy for readers.
         attempts: what failed last.
         window_locks: keep two runs from working on the same window.
+        forgotten: who was erased.
         clock: the time; tests pass their own.
     """
 
@@ -83,6 +89,7 @@ class Ingestion:
     snapshot: ReadSnapshot
     attempts: AttemptLog
     window_locks: WindowLocks
+    forgotten: ForgottenList
     clock: Clock
 
     def client(self) -> FullStoryClient:
@@ -112,7 +119,9 @@ class Ingestion:
         )
 
     def fetch(self, window: Window, client: FullStoryClient) -> StoredBundle:
-        """Fetch the window's bundle and keep it, byte for byte. Never opens the database.
+        """Fetch the window's bundle and keep it, byte for byte but for the rows of people who were erased.
+
+        Never opens the database.
 
         Raises:
             WindowUnavailableError: FullStory cannot have the whole window yet; nothing is wrong.
@@ -125,11 +134,12 @@ class Ingestion:
         with self.window_lock(window), self._attempt(window, "fetch"):
             self.bundles.refuse_other_owner(window)
             started = time.perf_counter()
+            matcher = self.matcher()
             if self.settings.export_api == "segment":
-                fetched = [self._fetch_segment_export(window, client)]
+                fetched = [self._fetch_segment_export(window, client, matcher)]
             else:
                 covering = client.bundles_of_window(window)
-                fetched = [self._download_bundle(window, client, listed) for listed in covering]
+                fetched = [self._download_bundle(window, client, listed, matcher) for listed in covering]
             bundle = StoredBundle(
                 window=window,
                 api=self.settings.export_api,
@@ -139,8 +149,7 @@ class Ingestion:
                 fetch_s=time.perf_counter() - started,
                 shaping=self.settings.export_shaping,
             )
-            self.bundles.publish(bundle)
-            return bundle
+            return self._publish(bundle, matcher)
 
     def parse(self, window: Window) -> ParsedWindow:
         """Turn the window's kept bundle into Parquet and rejects. Needs neither network nor database.
@@ -292,23 +301,49 @@ class Ingestion:
         """
         return self.window_locks.held(window)
 
-    def _fetch_segment_export(self, window: Window, client: FullStoryClient) -> tuple[BundleFile, FetchedBundle]:
+    def matcher(self) -> Matcher:
+        """Who was erased up to now."""
+        return Matcher(self.forgotten.read(), self.settings.hash_key or "")
+
+    def _publish(self, bundle: StoredBundle, matcher: Matcher) -> StoredBundle:
+        """Make what was fetched the window's bundle, without anybody who was erased while it was fetched."""
+        with self.forgotten.held() as forgotten:
+            now = Matcher(forgotten.with_learnt(matcher.learnt), matcher.privacy_hash_key)
+            if now.forgotten.revision != matcher.forgotten.revision:
+                bundle = strip_bundle(self.bundles, bundle, now)
+            listed = now.forgotten.with_learnt(now.learnt)
+            if listed.revision != forgotten.revision:
+                self.forgotten.write(listed)
+            self.bundles.publish(bundle)
+            return bundle
+
+    def _fetch_segment_export(
+        self, window: Window, client: FullStoryClient, matcher: Matcher
+    ) -> tuple[BundleFile, FetchedBundle]:
         with self.bundles.receive() as scratch:
             with scratch.open("w+b") as file:
                 fetched = client.fetch_segment_export(
                     window, segment_id=self.settings.segment_id, fields=self.settings.fields, into=file
                 )
-            return self._keep(window, scratch, fetched), fetched
+            return self._keep(window, scratch, fetched, matcher), fetched
 
     def _download_bundle(
-        self, window: Window, client: FullStoryClient, listed: ListedBundle
+        self, window: Window, client: FullStoryClient, listed: ListedBundle, matcher: Matcher
     ) -> tuple[BundleFile, FetchedBundle]:
         with self.bundles.receive() as scratch:
             with scratch.open("w+b") as file:
                 fetched = client.download_bundle(listed, into=file)
-            return self._keep(window, scratch, fetched), fetched
+            return self._keep(window, scratch, fetched, matcher), fetched
 
-    def _keep(self, window: Window, scratch: Path, fetched: FetchedBundle) -> BundleFile:
+    def _keep(self, window: Window, scratch: Path, fetched: FetchedBundle, matcher: Matcher) -> BundleFile:
+        def unpacked() -> Iterator[bytes]:
+            with scratch.open("rb") as packed:
+                yield from gunzip(iter(lambda: packed.read(_READ_BYTES), b""))
+
+        # Before anything is kept: the rows of a person who was erased do not lie here raw, not for a moment.
+        file = BundleFile(key="", export_id=fetched.export_id, bytes=fetched.bytes, sha256=fetched.sha256)
+        if stripped := strip_file(self.bundles, window, file, unpacked, matcher):
+            return stripped
         return self.bundles.publish_file(
             window, scratch, export_id=fetched.export_id, size=fetched.bytes, sha256=fetched.sha256
         )
@@ -357,6 +392,7 @@ def open_ingestion(settings: Settings, clock: Clock | None = None) -> Ingestion:
         snapshot=ReadSnapshot(settings.data_dir / "read", warehouse, timedelta(minutes=settings.snapshot_minutes)),
         attempts=AttemptLog(settings.data_dir / "attempts" / settings.schema),
         window_locks=WindowLocks(settings.store_dir / "locks", settings.lock_timeout_s),
+        forgotten=ForgottenList(objects, settings.store_dir / "locks", lock_timeout_s=settings.lock_timeout_s),
         clock=clock or SystemClock(),
     )
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import hmac
 import ipaddress
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -12,6 +10,7 @@ import msgspec
 import polars as pl
 
 from fullstory_dagster.fields import FIELDS_BY_NAME, LEGACY_NAMES
+from fullstory_dagster.forgotten import privacy_hash
 from fullstory_dagster.parse.json_text import Item, object_items, object_text, scalar_text
 
 _COLUMNS_MEANT = {name.lower(): name for name in FIELDS_BY_NAME} | {
@@ -54,7 +53,7 @@ class PrivacyPolicy:
         return rows.with_columns(*changes, _mapped("CustomVars", self._without_private_variables))
 
     def _hashed(self, text: str) -> str:
-        return hmac.new(self.hash_key.encode(), text.encode(), hashlib.sha256).hexdigest() if text else text
+        return privacy_hash(self.hash_key, text) if text else text
 
     def _without_private_variables(self, custom_vars: str) -> str | None:
         # A value that did not fit its column stands here under the column's name, an older spelling or one in another

@@ -7,7 +7,7 @@ import json
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
-from datetime import datetime
+from datetime import datetime, timedelta, timezone
 from pathlib import Path
 from typing import Any
 
@@ -152,6 +152,32 @@ class BundleStore:
             shaping=sidecar["shaping"],
         )
 
+    def windows(self, length: timedelta) -> list[Window]:
+        """Windows for which something is kept, whole or not, oldest first; those of another schema are not ours.
+
+        Args:
+            length: of windows whose bundle was never finished.
+        """
+        windows = []
+        for slug in sorted({key.split("/")[1].removeprefix("window_start=") for key in self._objects.keys("bundles/")}):
+            start = datetime.strptime(slug, "%Y%m%dT%H%MZ").replace(tzinfo=timezone.utc)
+            sidecar = self._sidecar(Window(start, start + length))
+            if sidecar is None:
+                windows.append(Window(start, start + length))
+            elif sidecar["schema"] == self._schema:
+                windows.append(Window(start, datetime.fromisoformat(sidecar["window_end"])))
+        return windows
+
+    def sweep(self) -> None:
+        """Delete what killed downloads left in the scratch folder."""
+        self._objects.sweep()
+
+    def delete_unnamed(self, window: Window) -> int:
+        """Delete what a killed fetch left beside the bundle, with the window locked; how many files it were."""
+        bundle = self.get(window)
+        named = {_sidecar_key(window), *(file.key for file in bundle.files)} if bundle else set()
+        return self._delete_all(window, but=named)
+
     def refuse_other_owner(self, window: Window) -> None:
         """Stop before somebody else's bundle that begins at the same instant is written over.
 
@@ -233,10 +259,11 @@ class BundleStore:
             )
         return sidecar
 
-    def _delete_all(self, window: Window, but: set[str]) -> None:
-        for key in list(self._objects.keys(_folder(window))):
-            if key not in but:
-                self._objects.delete(key)
+    def _delete_all(self, window: Window, but: set[str]) -> int:
+        keys = [key for key in self._objects.keys(_folder(window)) if key not in but]
+        for key in keys:
+            self._objects.delete(key)
+        return len(keys)
 
 
 def _folder(window: Window) -> str:

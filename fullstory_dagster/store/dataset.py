@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta, timezone
 from typing import Any, BinaryIO
 from uuid import uuid4
 
@@ -18,6 +18,7 @@ import polars as pl
 from polars.io.plugins import register_io_source
 
 from fullstory_dagster.errors import BundleMissingError, StoreTooNewError
+from fullstory_dagster.forgotten import CARRIER_COLUMNS, Carrier, Matcher
 from fullstory_dagster.store.objects import ObjectStore, publish_text, read_json
 from fullstory_dagster.windows import Window
 
@@ -65,6 +66,21 @@ class ParsedWindow:
     parse_s: float
     bundle_sha256: str
     shaping: dict[str, Any]
+
+
+@dataclass(frozen=True)
+class ErasedRows:
+    """What was taken out of a window's Parquet.
+
+    Attributes:
+        events: rows.
+        rejects: rows of the rejects file.
+        bytes_written: of the files that took the place of the old ones.
+    """
+
+    events: int = 0
+    rejects: int = 0
+    bytes_written: int = 0
 
 
 class EventDataset:
@@ -115,6 +131,23 @@ class EventDataset:
 
     def get(self, window: Window) -> ParsedWindow | None:
         """The window's parse, None if there is none; one of another length is not the window's."""
+        found = self._summary(window)
+        if found is None:
+            return None
+        parse_id, summary = found
+        if summary.pop("window_end") != window.end:
+            return None
+        for name in ("min_event_start_at", "max_event_start_at"):
+            summary[name] = datetime.fromisoformat(summary[name]) if summary[name] else None
+        return ParsedWindow(
+            window=window,
+            parse_id=parse_id,
+            events_location=self._objects.location(_events_key(window)),
+            rejects_location=self._objects.location(_rejects_key(window, parse_id)),
+            **summary,
+        )
+
+    def _summary(self, window: Window) -> tuple[str, dict[str, Any]] | None:
         try:
             with self._objects.open(_events_key(window)) as file:
                 parse_id = pl.read_parquet_metadata(file)["parse_id"]
@@ -128,17 +161,8 @@ class EventDataset:
                 f"The window {window} was parsed by a newer version of fullstory-dagster (dataset version {version}, "
                 f"this one knows {_VERSION}); nothing was changed. Upgrade, or use another FULLSTORY_STORE_URL."
             )
-        if datetime.fromisoformat(summary.pop("window_end")) != window.end:
-            return None
-        for name in ("min_event_start_at", "max_event_start_at"):
-            summary[name] = datetime.fromisoformat(summary[name]) if summary[name] else None
-        return ParsedWindow(
-            window=window,
-            parse_id=parse_id,
-            events_location=self._objects.location(_events_key(window)),
-            rejects_location=self._objects.location(_rejects_key(window, parse_id)),
-            **summary,
-        )
+        summary["window_end"] = datetime.fromisoformat(summary["window_end"])
+        return parse_id, summary
 
     def require(self, window: Window) -> ParsedWindow:
         """The window's parse.
@@ -156,6 +180,112 @@ class EventDataset:
     def size(self, window: Window) -> int:
         """Bytes of the window's Parquet file, 0 without one."""
         return self._objects.size(_events_key(window)) or 0
+
+    def windows(self, length: timedelta) -> list[Window]:
+        """Windows of which a parse left anything, oldest first.
+
+        Args:
+            length: of windows whose parse cannot be read.
+        """
+        keys = [*self._objects.keys("events/"), *self._objects.keys("parses/")]
+        windows = []
+        for slug in sorted({key.split("/")[1].removeprefix("window_start=") for key in keys}):
+            start = datetime.strptime(slug, "%Y%m%dT%H%MZ").replace(tzinfo=timezone.utc)
+            summary = self._summary(Window(start, start + length))
+            windows.append(Window(start, summary[1]["window_end"] if summary else start + length))
+        return windows
+
+    def carriers(self, window: Window) -> Iterator[Carrier]:
+        """What the window's rows say of whose they are, each once; nothing without a parse that can be read."""
+        if self._summary(window) is None:
+            return
+        location = self._objects.location(_events_key(window))
+        carriers = pl.scan_parquet(location).select(CARRIER_COLUMNS).unique().collect(engine="streaming")
+        yield from map(Carrier._make, carriers.iter_rows())
+
+    def erase(
+        self,
+        window: Window,
+        matcher: Matcher,
+        *,
+        is_reject_theirs: Callable[[str | None, str], bool],
+        bundle_sha256: tuple[str, str] | None = None,
+        n_bundle_rows: int = 0,
+    ) -> ErasedRows:
+        """Take the rows of erased people out of the window's Parquet and rejects; a window without a parse has none.
+
+        Args:
+            window: which.
+            matcher: who was erased.
+            is_reject_theirs: given the raw text of a reject and its hash.
+            bundle_sha256: of the bundle as it was and as it is going to be, if it changes; a parse of the one becomes
+                a parse of the other.
+            n_bundle_rows: how many rows are taken out of that bundle.
+        """
+        parsed = self.get(window)
+        if parsed is None:
+            return ErasedRows()
+        is_of_bundle = bundle_sha256 is not None and parsed.bundle_sha256 == bundle_sha256[0]
+        rejects = pl.read_parquet(parsed.rejects_location)
+        is_kept = [not is_reject_theirs(*said) for said in rejects.select("raw_text", "raw_sha256").iter_rows()]
+        n_rejects = len(rejects) - sum(is_kept)
+        theirs = self._theirs(window, matcher)
+        with self._objects.scratch() as kept, self._objects.scratch() as kept_rejects:
+            n_events = 0
+            summary: dict[str, Any] = {}
+            parse_id = uuid4().hex
+            if len(theirs):
+                _sink(_without(pl.scan_parquet(parsed.events_location), theirs, matcher.others), str(kept), parse_id)
+                bounds = pl.scan_parquet(kept).select(
+                    pl.len(), pl.col("EventStart").min().alias("first"), pl.col("EventStart").max().alias("last")
+                )
+                n_kept, first, last = bounds.collect().row(0)
+                n_events = parsed.rows_kept - n_kept
+                summary = {"min_event_start_at": first, "max_event_start_at": last}
+            if not n_events and not n_rejects and not is_of_bundle:
+                return ErasedRows()
+            # Rows of other windows were in the bundle only.
+            n_outside = n_bundle_rows - n_events - n_rejects
+            if not is_of_bundle or not 0 <= n_outside <= parsed.rows_outside:
+                n_outside = 0
+            summary |= {
+                "rows_kept": parsed.rows_kept - n_events,
+                "rows_rejected": parsed.rows_rejected - n_rejects,
+                "rows_outside": parsed.rows_outside - n_outside,
+                "rows_forgotten": parsed.rows_forgotten + n_events + n_rejects + n_outside,
+            }
+            if bundle_sha256 and is_of_bundle:
+                summary["bundle_sha256"] = bundle_sha256[1]
+            if not n_events:
+                _sink(pl.scan_parquet(parsed.events_location), str(kept), parse_id)
+            rejects.filter(pl.Series(is_kept, dtype=pl.Boolean)).write_parquet(kept_rejects)
+            n_bytes = kept.stat().st_size + kept_rejects.stat().st_size
+            self._objects.publish(_rejects_key(window, parse_id), kept_rejects)
+            described = read_json(self._objects, _summary_key(window, parsed.parse_id)) or {}
+            text = json.dumps(described | summary, default=_iso, indent=1)
+            publish_text(self._objects, _summary_key(window, parse_id), text)
+            self._objects.publish(_events_key(window), kept)
+        self._delete_parses(window, but=parse_id)
+        return ErasedRows(n_events, n_rejects, n_bytes)
+
+    def delete_unnamed(self, window: Window) -> None:
+        """Delete what killed parses left of the window, or all that cannot be read, with the window locked."""
+        parsed = self.get(window)
+        if parsed:
+            self._delete_parses(window, but=parsed.parse_id)
+        else:
+            self.delete(window)
+
+    def _theirs(self, window: Window, matcher: Matcher) -> pl.DataFrame:
+        """What rows of erased people carry, and before when they are erased (naive UTC)."""
+        while True:
+            n_learnt = len(matcher.learnt)
+            found = [(*carrier, until) for carrier in self.carriers(window) if (until := matcher.until(carrier))]
+            if len(matcher.learnt) == n_learnt:
+                break
+        rows = [(*carrier, until.replace(tzinfo=None)) for *carrier, until in found]
+        schema = {"UserId": pl.Int64, "IndvId": pl.Int64, "UserAppKey": pl.String, "UserEmail": pl.String}
+        return pl.DataFrame(rows, schema=schema | {"_until": pl.Datetime("us")}, orient="row")
 
     def delete(self, window: Window) -> None:
         """Remove the window's files, the commit point first."""
@@ -201,6 +331,15 @@ def _with_ids(rows: pl.LazyFrame, new_ids: pl.DataFrame) -> pl.LazyFrame:
         .join(new_ids.lazy().rename({"_event_id": "_new_id"}), on="_row", how="left", maintain_order="left")
         .with_columns(_event_id=pl.coalesce("_new_id", "_event_id"))
         .drop("_row", "_new_id")
+    )
+
+
+def _without(rows: pl.LazyFrame, theirs: pl.DataFrame, others: set[str]) -> pl.LazyFrame:
+    is_others = pl.col("_event_id").is_in(pl.Series(sorted(others), dtype=pl.String).implode())
+    return (
+        rows.join(theirs.lazy(), on=list(CARRIER_COLUMNS), how="left", nulls_equal=True, maintain_order="left")
+        .filter(pl.col("_until").is_null() | (pl.col("EventStart") >= pl.col("_until")) | is_others)
+        .drop("_until")
     )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 import tempfile
@@ -45,6 +46,10 @@ class ObjectStore(Protocol):
         """Remove the object if it is there."""
         ...
 
+    def sweep(self) -> int:
+        """Remove scratch files whose process is gone; how many there were."""
+        ...
+
 
 class LocalStore:
     """Objects as files below one folder."""
@@ -58,13 +63,12 @@ class LocalStore:
         folder = self.root / ".scratch"
         folder.mkdir(parents=True, exist_ok=True)
         _sweep(folder)
-        descriptor, name = tempfile.mkstemp(dir=folder)
-        os.close(descriptor)
-        path = Path(name)
+        descriptor, path = _locked_file(folder)
         try:
             yield path
         finally:
             path.unlink(missing_ok=True)
+            os.close(descriptor)
 
     def publish(self, key: str, source: Path) -> None:
         """See :class:`ObjectStore`. Synced to disk before and after the rename, so that a power cut leaves no half."""
@@ -100,8 +104,36 @@ class LocalStore:
         """See :class:`ObjectStore`."""
         self._path(key).unlink(missing_ok=True)
 
+    def sweep(self) -> int:
+        """See :class:`ObjectStore`: the lock on a scratch file ends with its process."""
+        n_removed = 0
+        for path in (self.root / ".scratch").glob("*"):
+            with suppress(FileNotFoundError):
+                descriptor = os.open(path, os.O_RDONLY)
+                try:
+                    fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                    path.unlink()
+                    n_removed += 1
+                except BlockingIOError:
+                    pass
+                finally:
+                    os.close(descriptor)
+        return n_removed
+
     def _path(self, key: str) -> Path:
         return self.root.joinpath(*key.split("/"))
+
+
+def _locked_file(folder: Path) -> tuple[int, Path]:
+    """A new file in the folder and the descriptor that holds its lock: who has it is alive."""
+    while True:
+        descriptor, name = tempfile.mkstemp(dir=folder)
+        with suppress(OSError):
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            # A sweep may have come in between and taken the file for one left behind.
+            if os.fstat(descriptor).st_nlink:
+                return descriptor, Path(name)
+        os.close(descriptor)
 
 
 def _sweep(folder: Path) -> None:

@@ -62,10 +62,16 @@ class ReadSnapshot:
             with self._warehouse.writing() as connection:
                 connection.execute("CHECKPOINT")
                 shutil.copyfile(self._warehouse.path, scratch)
-            with scratch.open("rb") as written:
-                os.fsync(written.fileno())
-            scratch.replace(self.path)
+                with scratch.open("rb") as written:
+                    os.fsync(written.fileno())
+                # Still under the lock: a copy made before somebody was erased must not come after the one made then.
+                scratch.replace(self.path)
             sync_folder(self.path.parent)
         finally:
             scratch.unlink(missing_ok=True)
         return time.perf_counter() - started
+
+    def delete_unfinished(self) -> None:
+        """Remove the copies that killed processes left, with the warehouse locked: nobody else makes one meanwhile."""
+        for path in self.path.parent.glob(f".{self.path.name}.*"):
+            path.unlink(missing_ok=True)

@@ -117,6 +117,12 @@ class DbtProject:
         with warehouse.locked():
             return self._invoke(arguments, on_event)
 
+    def delete_logs(self, warehouse: Warehouse) -> None:
+        """Delete what earlier builds left to read: a failed one may have quoted rows."""
+        with warehouse.locked():
+            shutil.rmtree(self.target / "logs", ignore_errors=True)
+            (self.target / "run_results.json").unlink(missing_ok=True)
+
     def _invoke(self, arguments: Sequence[str], on_event: Callable[[Event], None] | None = None) -> DbtBuild:
         from dbt.cli.main import dbtRunner
         from google.protobuf.json_format import MessageToDict  # type: ignore[import-untyped]
