@@ -28,7 +28,7 @@ from fullstory_dagster.store.warehouse import Warehouse
 
 HEARS_CTRL_C = ["env", "--default-signal=INT"]
 """A script in the background may have the signal ignored, and its children with it."""
-COMMANDS = ("init", "sync", "reset", "status", "demo", "dev", "simulate")
+COMMANDS = ("init", "sync", "reset", "forget", "status", "demo", "dev", "simulate")
 CLI = (sys.executable, "-m", "fullstory_dagster.cli")
 KEY = "simulator-key"
 N_WINDOWS = 3
@@ -137,6 +137,13 @@ SOME_ACCOUNT = {"FULLSTORY_API_KEY": "k", "FULLSTORY_START_DATE": "2026-06-01"}
         (["sync", "--from", "2026-06-02", "--to", "2026-06-02"], SOME_ACCOUNT, "holds no window"),
         (["sync", "--jobs", "0"], SOME_ACCOUNT, "--jobs"),
         (["reset"], SOME_ACCOUNT, "There is no terminal to ask on; add --yes"),
+        (["forget", "--yes"], {}, "exactly one of --email, --app-key and --indv-id"),
+        (["forget", "--email", "a@b.test", "--indv-id", "5", "--yes"], SOME_ACCOUNT, "exactly one of"),
+        (["forget", "--app-key", " ", "--yes"], SOME_ACCOUNT, "exactly one of"),
+        (["forget", "--email", "ann", "--yes"], SOME_ACCOUNT, "that has no @ in it"),
+        (["forget", "--indv-id", "5.0", "--yes"], SOME_ACCOUNT, "--indv-id takes a whole number"),
+        (["forget", "--app-key", "ann"], SOME_ACCOUNT, "There is no terminal to ask on; add --yes to erase"),
+        (["forget", "--app-key", "ann", "--yes"], {}, "FULLSTORY_API_KEY is not set"),
         (["init"], {}, "There is no terminal to ask for the key on; set FULLSTORY_API_KEY"),
         (["demo", "--days", "0"], {}, "--days"),
         (["simulate", "--days", "0"], {}, "argument --days: 0 is not above zero"),

@@ -19,6 +19,8 @@ from fullstory_dagster.defs.checks import (
 )
 from fullstory_dagster.defs.names import LOAD_JOB
 from fullstory_dagster.defs.partitions import key_range_tags
+from fullstory_dagster.forgotten import Given
+from fullstory_dagster.ingest.forget import find_person, forget
 from fullstory_dagster.ingest.sync import sync
 from fullstory_dagster.store.warehouse import Load
 from fullstory_dagster.windows import Window
@@ -73,6 +75,16 @@ def test_healthy_loads_pass_every_check(loaded: AccountAt, check: Check) -> None
     assert results.keys() == ALL
     assert all(result.passed for result in results.values())
     assert {result.metadata["windows checked"].value for result in results.values()} == {3}
+
+
+def test_they_pass_after_a_person_was_erased(loaded: AccountAt, check: Check) -> None:
+    ingestion = loaded.ingestion()
+    (row,) = ingestion.warehouse.query(f"SELECT max(UserAppKey) AS app_key FROM {SCHEMA}.events WHERE UserAppKey > ''")
+    receipt = forget(ingestion, find_person(ingestion, Given("app_key", row["app_key"])).names, build_models=lambda: 0)
+    assert receipt.events
+    results = check()
+    assert {name: problems(result) for name, result in results.items()} == dict.fromkeys(ALL, "")
+    assert all(result.passed for result in results.values())
 
 
 def test_checks_run_with_the_load_of_their_window(
