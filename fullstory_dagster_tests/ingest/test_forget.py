@@ -471,13 +471,15 @@ def test_an_erasure_and_a_sync_at_once_are_exact(
         sync(ingestion, end=day(2).start)
         failed: dict[Any, str] = {}
 
-        def load_the_rest(ingestion: Ingestion = ingestion, failed: dict[Any, str] = failed) -> None:
-            failed.update(sync(ingestion, jobs=2).failed)
+        # Locks are an object's: somebody else is another one.
+        def load_the_rest(somebody_else: Ingestion = account(), failed: dict[Any, str] = failed) -> None:  # noqa: B008
+            failed.update(sync(somebody_else, jobs=2).failed)
 
         syncing = threading.Thread(target=load_the_rest)
         syncing.start()
         erase(ingestion)
         syncing.join()
+        assert failed == {}
         sync(ingestion)
         erase(ingestion)
         assert traces_in(ingestion.settings.data_dir) == {}
