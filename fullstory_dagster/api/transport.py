@@ -24,7 +24,7 @@ from requests.adapters import HTTPAdapter
 from fullstory_dagster.api.answers import not_fullstorys
 from fullstory_dagster.api.clock import MAX_AHEAD, Clock, instant_of_date
 from fullstory_dagster.api.rate_limit import Kind, RateLimiter
-from fullstory_dagster.api.redaction import host_of, quote_body, redact
+from fullstory_dagster.api.redaction import host_of, mask_queries_in_logs, quote_body, redact
 from fullstory_dagster.api.retry import RetryPolicy, Side, error_of_status, retry_after_s
 from fullstory_dagster.errors import (
     ClockAheadError,
@@ -151,6 +151,7 @@ class Transport:
         self._clock = clock
         self._owns_session = session is None
         self._session = session if session is not None else _pooled_session()
+        mask_queries_in_logs()
 
     def close(self) -> None:
         """Close the connections, unless the session was passed in."""

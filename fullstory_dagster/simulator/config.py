@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta, timezone
@@ -12,6 +13,9 @@ from typing import Literal
 from fullstory_dagster.windows import WINDOW_HOURS
 
 DEFAULT_KEY = "simulator-key"
+
+KEY_VARIABLE = "SIMULATOR_API_KEY"
+"""Where a program that starts a simulator puts the key: a command line is everybody's to read."""
 
 
 @dataclass(frozen=True)
@@ -31,7 +35,7 @@ class SimulatorConfig:
         api_key: the only key that is let in.
         rate_limit: legacy downloads a minute and key; 0 is no limit. FullStory's own limit is 2.
         rate_limit_s: how long the minute of that limit is, so that a test need not wait for a real one.
-        export_s: how long a segment export stays pending.
+        export_s: how long a segment export stays pending; with 0 it is ready before its start is answered.
         location_s: how long a signed location works.
     """
 
@@ -59,7 +63,7 @@ class SimulatorConfig:
         return today - timedelta(days=self.days + 1)
 
     def arguments(self) -> list[str]:
-        """The command line that ``parse_arguments`` reads back as this configuration."""
+        """The command line that ``parse_arguments`` reads back as this configuration, but for the key."""
         given: dict[str, object] = {
             "--port": self.port,
             "--days": self.days,
@@ -69,7 +73,6 @@ class SimulatorConfig:
             "--now": self.now and self.now.isoformat(),
             "--bundle-hours": self.bundle_hours,
             "--bundle-ids": self.bundle_ids,
-            "--api-key": self.api_key,
             "--rate-limit": self.rate_limit,
             "--rate-limit-seconds": self.rate_limit_s,
             "--export-seconds": self.export_s,
@@ -122,7 +125,11 @@ def parse_arguments(arguments: Sequence[str]) -> tuple[SimulatorConfig, bool]:
     parser.add_argument("--now", type=_instant, help="the simulator's present, RFC 3339; default: the clock")
     parser.add_argument("--bundle-hours", type=int, choices=WINDOW_HOURS, default=default.bundle_hours)
     parser.add_argument("--bundle-ids", choices=("number", "text"), default=default.bundle_ids)
-    parser.add_argument("--api-key", default=default.api_key, help="the only key that is let in (%(default)s)")
+    parser.add_argument(
+        "--api-key",
+        default=os.environ.get(KEY_VARIABLE) or default.api_key,
+        help=f"the only key that is let in ({default.api_key}, or what {KEY_VARIABLE} says)",
+    )
     parser.add_argument(
         "--rate-limit",
         type=int,

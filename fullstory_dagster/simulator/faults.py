@@ -102,11 +102,18 @@ def _relocate(body: bytes, value: Any) -> bytes:
     return json.dumps(json.loads(body) | {"location": value}).encode()
 
 
+def _bomb(value: Any) -> bytes:
+    """An array of that many MiB of blanks, in about a thousandth of it."""
+    packed = gzip.compress(b" " * (1 << 20), mtime=0)
+    return gzip.compress(b"[", mtime=0) + packed * int(value) + gzip.compress(b"]", mtime=0)
+
+
 _REWRITES: dict[str, Callable[[bytes, Any, Mapping[str, Any]], bytes]] = {
     "truncate_gzip_bytes": lambda body, value, _options: body[: int(value)],
     "corrupt_gzip": lambda body, _value, _options: _corrupt(body),
     "cut_json": lambda body, value, _options: _cut_json(body, value),
     "plain_json": lambda body, _value, _options: gzip.decompress(body),
+    "bomb_mib": lambda _body, value, _options: _bomb(value),
     "gzip_twice": lambda body, _value, _options: gzip.compress(body, mtime=0),
     "operation_state": _operation_state,
     "expired_location": lambda body, _value, _options: _expire(body),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import subprocess
 import sys
@@ -14,7 +15,7 @@ from collections.abc import Mapping, Sequence
 from types import TracebackType
 from typing import IO, Any
 
-from fullstory_dagster.simulator.config import SimulatorConfig
+from fullstory_dagster.simulator.config import KEY_VARIABLE, SimulatorConfig
 
 _ANNOUNCEMENT = re.compile(r"FullStory simulator at (http://127\.0\.0\.1:(\d+)) ")
 _STOP_S = 5.0
@@ -55,6 +56,7 @@ class SimulatorProcess:
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=self._errors,
+            env={**os.environ, KEY_VARIABLE: self.api_key},
         )
         try:
             match = _ANNOUNCEMENT.match(self._first_line(self._process))

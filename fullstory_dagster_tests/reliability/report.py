@@ -29,10 +29,12 @@ _ABOUT_MATRIX = """\
 ## What each failure does
 
 Each row is one failure, seen once (so that a remedy can heal it) and always (so that its bound shows), through both
-export APIs, from the first request to the kept bundle. *Attempts* are the requests that the failing route got,
-*seconds* is the whole fetch, with pauses between tries shortened a thousandfold and a patience of seconds in place of
-minutes; the numbers of tries are those of production. After every cell either the whole bundle is kept, or nothing of
-the window and one sentence that says why. "-" stands where an API cannot fail in this way.
+export APIs, from the first request to the kept bundle. *Attempts* are the requests that the failing step took;
+*seconds* are those of the whole fetch as production would take them, its pauses and its rate limit included (the tests'
+clock counts them without waiting; for drips alone the patience of a minute is cut to a fraction of a second). A failure
+that can happen at several requests was tried at each, with the same outcome; the seconds are the longest. After every
+cell either the whole bundle is kept, or nothing of the window and one sentence that says why. "-" stands where an API
+cannot fail in this way.
 """
 
 _ABOUT = {

@@ -12,7 +12,13 @@ from pathlib import Path
 
 import pytest
 
-from fullstory_dagster.simulator.config import SimulatorConfig, format_instant, parse_arguments, parse_instant
+from fullstory_dagster.simulator.config import (
+    KEY_VARIABLE,
+    SimulatorConfig,
+    format_instant,
+    parse_arguments,
+    parse_instant,
+)
 from fullstory_dagster.simulator.process import SimulatorProcess
 
 from .http_client import api, call
@@ -75,7 +81,7 @@ def test_a_stopped_simulator_can_be_stopped_again() -> None:
     simulator.stop()
 
 
-def test_a_configuration_survives_the_command_line() -> None:
+def test_a_configuration_survives_the_command_line(monkeypatch: pytest.MonkeyPatch) -> None:
     config = SimulatorConfig(
         port=8123,
         days=3,
@@ -91,7 +97,12 @@ def test_a_configuration_survives_the_command_line() -> None:
         export_s=0,
         location_s=9,
     )
+    # The key is not on it: whoever is logged in can read the command lines of all.
+    assert not any(config.api_key in argument for argument in config.arguments())
+    assert parse_arguments([*config.arguments(), f"--api-key={config.api_key}"]) == (config, False)
+    monkeypatch.setenv(KEY_VARIABLE, config.api_key)
     assert parse_arguments(config.arguments()) == (config, False)
+    monkeypatch.delenv(KEY_VARIABLE)
     assert parse_arguments([]) == (SimulatorConfig(), False)
 
 
