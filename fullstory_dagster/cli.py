@@ -182,9 +182,15 @@ def forget(
 
 
 @app.command()
-def status(as_json: AsJson = False) -> None:
-    """Say which windows are loaded, missing, partial, unsettled or failed, and what is in the warehouse."""
+def status(
+    check: Annotated[
+        bool, typer.Option("--check", help="Exit with 1 unless every window is loaded or on its way.")
+    ] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Say which windows are loaded, missing, partial, unsettled, empty or failed, and what is in the warehouse."""
     from fullstory_dagster.console import print_status, status_object
+    from fullstory_dagster.ingest.gaps import find_gaps
     from fullstory_dagster.ingest.status import read_status
 
     current = read_status(_ingestion())
@@ -192,6 +198,8 @@ def status(as_json: AsJson = False) -> None:
         _print_json(status_object(current))
     else:
         print_status(out, current)
+    if check and not all(gap.is_expected for gap in find_gaps(current)):
+        raise typer.Exit(1)
 
 
 @app.command()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 
 from rich.console import Console
@@ -13,16 +13,24 @@ from rich.table import Table
 from rich.text import Text
 
 from fullstory_dagster.ingest.forget import Receipt
+from fullstory_dagster.ingest.gaps import find_gaps
 from fullstory_dagster.ingest.status import Status
 from fullstory_dagster.ingest.sync import Outcome, SyncSummary
 from fullstory_dagster.ingest.sync import Progress as Report
 from fullstory_dagster.store.warehouse import Load
-from fullstory_dagster.windows import Window
+from fullstory_dagster.windows import Window, name_ranges
 
 _NAMED = 10
 """Windows named one by one in a list for people; the rest is counted."""
 
-_STATE_STYLES = {"loaded": "green", "missing": "yellow", "partial": "yellow", "unsettled": "cyan", "failed": "red"}
+_STATE_STYLES = {
+    "loaded": "green",
+    "missing": "yellow",
+    "partial": "yellow",
+    "empty": "yellow",
+    "unsettled": "cyan",
+    "failed": "red",
+}
 
 
 @contextmanager
@@ -120,11 +128,10 @@ def print_status(console: Console, status: Status) -> None:
             which = [entry.window for entry in status.windows if entry.state == state]
             table.add_row(str(n_windows), Text(state, style=_STATE_STYLES.get(state, "")), _named(which))
     console.print(table)
-    for entry in [entry for entry in status.windows if entry.attempt][:_NAMED]:
-        assert entry.attempt is not None  # noqa: S101 (filtered above)
-        tries = "1 try" if entry.attempt.count == 1 else f"{entry.attempt.count} tries"
-        tried = f"{tries}, the last at {entry.attempt.last_at:%Y-%m-%d %H:%M} UTC"
-        console.print(Text(f"{entry.window}: {entry.attempt.error} ({tried})", style="red"), soft_wrap=True)
+    for gap in find_gaps(status):
+        hours = _hours(None if gap.is_expected else gap.late_by)
+        late = f" ({hours:g} h late)" if hours else ""
+        console.print(Text(f"{gap}{late}", style=_STATE_STYLES.get(gap.state, "")), soft_wrap=True)
     loads = status.loads
     if not loads:
         console.print("Nothing is loaded yet: run 'fullstory-dagster sync'.")
@@ -150,18 +157,32 @@ def print_status(console: Console, status: Status) -> None:
 def status_object(status: Status) -> dict[str, Any]:
     """The same for a program. Times are RFC 3339, UTC."""
     loads = status.loads
+    gaps = find_gaps(status)
     return {
+        "complete": all(gap.is_expected for gap in gaps),
         "counts": status.count(),
         "windows": [
             {
                 "window": _range(entry.window),
                 "state": entry.state,
+                "available_at": _instant(entry.available_at),
+                "late_hours": _hours(entry.late_by(status.read_at)),
                 "rows": entry.load.rows_kept if entry.load else None,
                 "bytes": entry.load.bundle_bytes if entry.load else None,
                 "error": entry.attempt.error if entry.attempt else None,
                 "attempts": entry.attempt.count if entry.attempt else 0,
             }
             for entry in status.windows
+        ],
+        "gaps": [
+            {
+                "state": gap.state,
+                "windows": [_range(window) for window in gap.windows],
+                "says": gap.says,
+                "late_hours": _hours(gap.late_by),
+                "expected": gap.is_expected,
+            }
+            for gap in gaps
         ],
         "rows": sum(load.rows_kept for load in loads),
         "bytes": sum(load.bundle_bytes for load in loads),
@@ -187,20 +208,15 @@ def print_rows(console: Console, title: str, rows: Sequence[dict[str, Any]]) -> 
 
 
 def _named(windows: Sequence[Window]) -> str:
-    """Windows as ranges of neighbours: what a person wants to read of three hundred days."""
-    ranges: list[tuple[Window, Window]] = []
-    for window in sorted(windows):
-        if ranges and ranges[-1][1].end == window.start:
-            ranges[-1] = (ranges[-1][0], window)
-        else:
-            ranges.append((window, window))
-    names = [str(Window(first.start, last.end)) for first, last in ranges]
-    more = f" and {len(names) - _NAMED} more ranges" if len(names) > _NAMED else ""
-    return ", ".join(names[:_NAMED]) + more
+    return name_ranges(windows, _NAMED)
 
 
 def _range(window: Window) -> dict[str, str | None]:
     return {"start": _instant(window.start), "end": _instant(window.end)}
+
+
+def _hours(length: timedelta | None) -> float | None:
+    return None if length is None else round(length.total_seconds() / 3600, 1)
 
 
 def _instant(instant: datetime | None) -> str | None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from datetime import datetime, timedelta, timezone
 
@@ -124,6 +124,19 @@ class WindowGrid:
     def available(self, now: datetime) -> list[Window]:
         """Every window the clock allows at ``now``, oldest first."""
         return [w for w in self.between(self.first, now) if self.is_available(w, now)]
+
+
+def name_ranges(windows: Iterable[Window], at_most: int) -> str:
+    """Windows as ranges of neighbours: what a person wants to read of three hundred days."""
+    ranges: list[Window] = []
+    for window in sorted(windows):
+        if ranges and ranges[-1].end == window.start:
+            ranges[-1] = Window(ranges[-1].start, window.end)
+        else:
+            ranges.append(window)
+    left = len(ranges) - at_most
+    more = f" and {left} more range{'s' if left > 1 else ''}" if left > 0 else ""
+    return ", ".join(map(str, ranges[:at_most])) + more
 
 
 def split_ranges(windows: list[Window], longest: int) -> list[list[Window]]:

@@ -255,11 +255,16 @@ def test_a_window_that_fails_is_named_and_the_others_stay(
 
     status = cli("status")
     assert status.returncode == 0
-    assert f"{failed}: FullStory" in status.stdout
+    assert f"{failed}: failed. FullStory" in status.stdout
     assert "(1 try, the last at " in status.stdout
+    checked = cli("status", "--check", "--json")
+    assert checked.returncode == 1
+    [gap] = json.loads(checked.stdout)["gaps"]
+    assert (gap["state"], len(gap["windows"])) == ("failed", 1)
     # A person who asks again is a person who has looked.
     again = json.loads(cli("sync", "--no-dbt", "--json").stdout)
     assert [len(again[name]) for name in ("loaded", "skipped", "failed")] == [1, 2, 0]
+    assert cli("status", "--check").returncode == 0
 
 
 @pytest.mark.slow

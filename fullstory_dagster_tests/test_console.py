@@ -136,14 +136,15 @@ def status() -> Status:
     attempt = FailedAttempt(day(3), "fetch", "FullStory said [/no].", "RequestRefusedError", False, 2, START + 5 * DAY)
     return Status(
         windows=[
-            WindowStatus(day(1), "loaded", load_of(day(1))),
-            WindowStatus(day(2), "loaded", load_of(day(2))),
-            WindowStatus(day(3), "failed", None, attempt),
-            WindowStatus(day(4), "missing"),
+            WindowStatus(day(1), "loaded", day(1).settled_at, load_of(day(1))),
+            WindowStatus(day(2), "loaded", day(2).settled_at, load_of(day(2))),
+            WindowStatus(day(3), "failed", day(3).settled_at, None, attempt),
+            WindowStatus(day(4), "missing", day(4).settled_at),
         ],
         n_pending_loads=2,
         snapshot_made_at=START + 4 * DAY,
         other_settings={"segment_id": [day(1)]},
+        read_at=START + 6 * DAY + timedelta(hours=2.5),
     )
 
 
@@ -154,7 +155,12 @@ def test_a_status_says_what_is_there_and_what_needs_somebody(console: Console, s
     assert [line.split()[:2] for line in lines[1:4]] == [["2", "loaded"], ["1", "missing"], ["1", "failed"]]
     assert lines[1].endswith("2026-06-01 00:00 to 2026-06-03 00:00 UTC")
     assert lines[4:] == [
-        "2026-06-03 00:00 to 2026-06-04 00:00 UTC: FullStory said [/no]. (2 tries, the last at 2026-06-06 00:00 UTC)",
+        "2026-06-03 00:00 to 2026-06-04 00:00 UTC: failed. FullStory said [/no]. (2 tries, the last at 2026-06-06 "
+        "00:00 UTC) Nothing of it is in the warehouse; it is not tried again by itself: mend that, then run "
+        "'fullstory-dagster sync' or materialize it. (50.5 h late)",
+        "2026-06-04 00:00 to 2026-06-05 00:00 UTC: missing. Available since 2026-06-06 00:00 UTC and not loaded: late. "
+        "Is 'fullstory-dagster dev' running, and the sensor new_windows on? Its last tick gives its reason; or run "
+        "'fullstory-dagster sync'. (26.5 h late)",
         "2,400 rows from 3.0 MB of bundles, 0 rejected; last load 2026-06-04 00:00 UTC.",
         "dbt still owes 2 loads: the next sync or build picks them up.",
         "Read snapshot of 2026-06-05 00:00 UTC.",
@@ -163,7 +169,7 @@ def test_a_status_says_what_is_there_and_what_needs_somebody(console: Console, s
 
 
 def test_a_status_of_nothing_says_what_to_do(console: Console) -> None:
-    print_status(console, Status([], None, None, {}))
+    print_status(console, Status([], None, None, {}, START))
     assert said(console)[-1] == "Nothing is loaded yet: run 'fullstory-dagster sync'."
 
 
@@ -174,6 +180,13 @@ def test_a_program_gets_the_status_whole(status: Status) -> None:
     assert [entry["state"] for entry in found["windows"]] == ["loaded", "loaded", "failed", "missing"]
     assert found["windows"][2]["error"] == "FullStory said [/no]."
     assert found["windows"][2]["attempts"] == 2
+    assert [entry["late_hours"] for entry in found["windows"]] == [None, None, 50.5, 26.5]
+    assert found["windows"][3]["available_at"] == "2026-06-06T00:00:00Z"
+    assert [(gap["state"], gap["late_hours"], gap["expected"]) for gap in found["gaps"]] == [
+        ("failed", 50.5, False),
+        ("missing", 26.5, False),
+    ]
+    assert found["complete"] is False
     assert (found["rows"], found["bytes"], found["pending_loads"]) == (2400, 3_000_000, 2)
     assert found["last_load_at"] == "2026-06-04T00:00:00Z"
     assert found["snapshot_made_at"] == "2026-06-05T00:00:00Z"

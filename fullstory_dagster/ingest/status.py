@@ -42,12 +42,14 @@ class WindowStatus:
     Attributes:
         window: which.
         state: see ``STATES``.
+        available_at: from when on the clock allowed it to be fetched, aware UTC.
         load: its current load, if it was ever loaded.
         attempt: its last attempt, if that failed.
     """
 
     window: Window
     state: State
+    available_at: datetime
     load: Load | None = None
     attempt: FailedAttempt | None = None
 
@@ -56,12 +58,30 @@ class WindowStatus:
         if self.state in ("loaded", "empty"):
             return False
         if self.attempt:
-            # Bundles that do not cover the window yet may take days: asking for the list again costs nothing.
-            is_bounded = self.state == "partial" or self.attempt.count <= MAX_RETRIES
-            return self.attempt.is_transient and is_bounded and now - self.attempt.last_at >= RETRY_EVERY
+            return self.is_tried_again and now - self.attempt.last_at >= RETRY_EVERY
         if self.state == "unsettled":
             return now >= self.window.settled_at
         return self.state == "missing"
+
+    @property
+    def is_tried_again(self) -> bool:
+        """Whether the sensor asks for it again after its failure; otherwise a person has to."""
+        if self.attempt is None:
+            return False
+        # Bundles that do not cover the window yet may take days: asking for the list again costs nothing.
+        is_bounded = self.attempt.kind == WindowUnavailableError.__name__ or self.attempt.count <= MAX_RETRIES
+        return self.attempt.is_transient and is_bounded
+
+    @property
+    def due_at(self) -> datetime | None:
+        """Since when it could have been in the warehouse for good, aware UTC; None if it is, or can never be."""
+        if self.state in ("loaded", "empty", "not offered") or (self.load and self.load.is_settled):
+            return None
+        return max(self.available_at, self.window.settled_at) if self.state == "unsettled" else self.available_at
+
+    def late_by(self, now: datetime) -> timedelta | None:
+        """How long it has been due; None if it is not."""
+        return now - self.due_at if self.due_at and self.due_at <= now else None
 
 
 @dataclass(frozen=True)
@@ -73,12 +93,14 @@ class Status:
         n_pending_loads: loads that some dbt model does not hold yet; None before the first build.
         snapshot_made_at: age of the read snapshot, aware UTC.
         other_settings: windows loaded under settings that shaped their rows otherwise, by the setting's name.
+        read_at: the moment this was true, aware UTC.
     """
 
     windows: list[WindowStatus]
     n_pending_loads: int | None
     snapshot_made_at: datetime | None
     other_settings: dict[str, list[Window]]
+    read_at: datetime
 
     def count(self) -> dict[State, int]:
         """How many windows are in each state."""
@@ -112,10 +134,11 @@ def read_status(ingestion: Ingestion) -> Status:
     built = ingestion.warehouse.built_up_to()
     held = min(built.values(), default=None)
     return Status(
-        windows=[_window_status(window, loads.get(window), attempts.get(window)) for window in windows],
+        windows=[_window_status(ingestion, window, loads.get(window), attempts.get(window)) for window in windows],
         n_pending_loads=None if held is None else sum(load.load_id > held for load in loads.values()),
         snapshot_made_at=ingestion.snapshot.made_at(),
         other_settings=_other_settings(ingestion, loads),
+        read_at=now,
     )
 
 
@@ -131,8 +154,15 @@ def _refuse_other_length(ingestion: Ingestion, loads: dict[Window, Load]) -> Non
         )
 
 
-def _window_status(window: Window, load: Load | None, attempt: FailedAttempt | None) -> WindowStatus:
-    return WindowStatus(window, _state(load, attempt), load, attempt)
+def _window_status(
+    ingestion: Ingestion, window: Window, load: Load | None, attempt: FailedAttempt | None
+) -> WindowStatus:
+    if attempt and not attempt.is_transient and attempt.kind not in _UNAVAILABLE:
+        bundle = ingestion.bundles.get(window)
+        if bundle and bundle.received_at > attempt.last_at:
+            # A person had it fetched again since: what is to be said of the new bundle is not known yet.
+            attempt = None
+    return WindowStatus(window, _state(load, attempt), ingestion.settings.grid.available_at(window), load, attempt)
 
 
 def _state(load: Load | None, attempt: FailedAttempt | None) -> State:
