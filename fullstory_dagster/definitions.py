@@ -36,7 +36,7 @@ def build_definitions(settings: Settings, **overrides: Any) -> dg.Definitions:
     resources = {"account": FullStoryAccount(settings), "warehouse": warehouse_resource(settings)} | overrides
     return dg.Definitions(
         assets=[*assets, models],
-        asset_checks=[build_checks(settings)],
+        asset_checks=build_checks(settings),
         jobs=[job],
         schedules=[build_schedule(settings)],
         sensors=build_sensors(settings, model_keys),

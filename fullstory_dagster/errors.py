@@ -33,6 +33,8 @@ FullStoryError                      one sentence a person can act on
 
 from __future__ import annotations
 
+import re
+
 
 class FullStoryError(Exception):
     """Base of all errors of this project; ``str(error)`` is one sentence without secrets."""
@@ -198,3 +200,20 @@ class StoreTooNewError(PermanentError):
 
 class WarehouseMismatchError(PermanentError):
     """The warehouse was loaded under settings that cannot be mixed with the present ones."""
+
+
+_QUOTED = re.compile(r"'[^']*'|\"[^\"]*\"")
+_TOLD = 500
+"""Characters of an error that is not ours: some libraries repeat what they were given."""
+
+
+def sentence_of(error: BaseException) -> str:
+    """What an error says, on one line and ending in a full stop.
+
+    Of an error that is not ours, what it quotes is left out: that may be a value out of somebody's event.
+    """
+    text = " ".join(str(error).split())
+    if not isinstance(error, FullStoryError):
+        said = text if isinstance(error, OSError) else _QUOTED.sub("'…'", text)
+        text = f"{type(error).__name__}: {said[:_TOLD]}" if said else type(error).__name__
+    return text if text.endswith((".", ")")) else f"{text}."

@@ -6,12 +6,15 @@ different backfill policies, so that a backfill runs them as separate runs: a wi
 Dagster reads the annotations of decorated functions, so they are not postponed, here or in the other such modules.
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import ExitStack
+from typing import Any
 
 import dagster as dg
 
 from fullstory_dagster.defs.automation import follow_upstream
-from fullstory_dagster.defs.failures import as_failure, raise_for_failed
+from fullstory_dagster.defs.checks import WINDOW_CHECKS, evaluate_windows
+from fullstory_dagster.defs.failures import as_failure, raise_for_failed, window_failure
 from fullstory_dagster.defs.metadata import (
     Metadata,
     bundle_metadata,
@@ -31,9 +34,11 @@ from fullstory_dagster.defs.names import (
 )
 from fullstory_dagster.defs.partitions import window_partitions, windows_of
 from fullstory_dagster.defs.resources import FullStoryAccount
+from fullstory_dagster.errors import WarehouseLockedError, sentence_of
 from fullstory_dagster.ingest.sync import Outcome, T, each_window
 from fullstory_dagster.settings import Settings
-from fullstory_dagster.windows import WindowGrid
+from fullstory_dagster.store.warehouse import Load
+from fullstory_dagster.windows import Window, WindowGrid, name_ranges
 
 
 class EventsConfig(dg.Config):
@@ -46,6 +51,7 @@ class EventsConfig(dg.Config):
     allow_shrink: bool = False
 
 
+_NAMED = 5
 _FETCHED_IN_A_RUN, _PARSED_IN_A_RUN, _APPENDED_IN_A_RUN = 30, 40, 60
 
 
@@ -68,13 +74,13 @@ def build_assets(settings: Settings) -> list[dg.AssetsDefinition]:
             "Bound by the network; never needs the database."
         ),
     )
-    def raw_bundles(context: dg.AssetExecutionContext, account: dg.ResourceParam[FullStoryAccount]) -> None:
-        ingestion = account.ingestion()
-        with as_failure(), ingestion.client() as client:
-            outcomes = each_window(
-                windows_of(context, grid), lambda window: ingestion.fetch(window, client), settings.jobs
-            )
-            _report(context, grid, outcomes, bundle_metadata)
+    def raw_bundles(context: dg.AssetExecutionContext, account: dg.ResourceParam[FullStoryAccount]) -> Iterator[Any]:
+        windows = windows_of(context, grid)
+        with as_failure(f"Fetching {name_ranges(windows, _NAMED)}"), ExitStack() as stack:
+            ingestion = account.ingestion()
+            client = stack.enter_context(ingestion.client())
+            outcomes = each_window(windows, lambda window: ingestion.fetch(window, client), settings.jobs)
+            yield from _report(context, grid, outcomes, bundle_metadata)
 
     @dg.asset(
         key=parsed_key,
@@ -90,15 +96,17 @@ def build_assets(settings: Settings) -> list[dg.AssetsDefinition]:
         ),
         metadata={"dagster/column_schema": parquet_schema(), "dagster/uri": str(settings.store_dir / "events")},
     )
-    def parsed_events(context: dg.AssetExecutionContext, account: dg.ResourceParam[FullStoryAccount]) -> None:
-        ingestion = account.ingestion()
-        outcomes = each_window(windows_of(context, grid), ingestion.parse, settings.jobs)
-        _report(
-            context,
-            grid,
-            outcomes,
-            lambda parsed: parsed_metadata(parsed, ingestion.dataset.size(parsed.window)),
-        )
+    def parsed_events(context: dg.AssetExecutionContext, account: dg.ResourceParam[FullStoryAccount]) -> Iterator[Any]:
+        windows = windows_of(context, grid)
+        with as_failure(f"Parsing {name_ranges(windows, _NAMED)}"):
+            ingestion = account.ingestion()
+            outcomes = each_window(windows, ingestion.parse, settings.jobs)
+            yield from _report(
+                context,
+                grid,
+                outcomes,
+                lambda parsed: parsed_metadata(parsed, ingestion.dataset.size(parsed.window)),
+            )
 
     @dg.asset(
         key=events_key,
@@ -121,20 +129,28 @@ def build_assets(settings: Settings) -> list[dg.AssetsDefinition]:
     )
     def events(
         context: dg.AssetExecutionContext, config: EventsConfig, account: dg.ResourceParam[FullStoryAccount]
-    ) -> None:
-        ingestion = account.ingestion()
-        outcomes = each_window(
-            windows_of(context, grid),
-            lambda window: ingestion.append(window, dagster_run_id=context.run_id, allow_shrink=config.allow_shrink),
-            jobs=1,
-        )
-        _report(
-            context,
-            grid,
-            outcomes,
-            lambda load: load_metadata(load) | {"preview": preview(ingestion.dataset.require(load.window))},
-        )
-        with as_failure():
+    ) -> Iterator[Any]:
+        windows = windows_of(context, grid)
+
+        def append(window: Window) -> Load:
+            return ingestion.append(window, dagster_run_id=context.run_id, allow_shrink=config.allow_shrink)
+
+        def check(good: list[Window]) -> Iterator[dg.AssetCheckEvaluation]:
+            # The checks' own step is not reached when this one fails, and what went well is to be checked all the same.
+            try:
+                yield from evaluate_windows(context.instance, ingestion, good, WINDOW_CHECKS)
+            except WarehouseLockedError as error:
+                context.log.warning(f"The windows that are done were not checked: {error}")
+
+        with as_failure(f"Appending {name_ranges(windows, _NAMED)}"):
+            ingestion = account.ingestion()
+            yield from _report(
+                context,
+                grid,
+                each_window(windows, append, jobs=1),
+                lambda load: load_metadata(load) | {"preview": preview(ingestion.dataset.require(load.window))},
+                check,
+            )
             ingestion.delete_old_bundles()
 
     return [raw_bundles, parsed_events, events]
@@ -145,20 +161,38 @@ def _report(
     grid: WindowGrid,
     outcomes: Iterable[Outcome[T]],
     metadata_of: Callable[[T], Metadata],
-) -> None:
-    """Attach each window's metadata to its partition; fail at the end if any window failed, the good ones kept."""
+    check: Callable[[list[Window]], Iterable[Any]] | None = None,
+) -> Iterator[Any]:
+    """Attach each window's metadata to its partition; fail at the end if any window failed, the good ones kept.
+
+    Dagster would not report a step that fails: the good windows are reported by hand, so that they stay green and what
+    is downstream of them goes on.
+    """
+    name = context.asset_key.path[-1]
     ended: list[Outcome[T]] = []
-    good: dict[str, Metadata] = {}
+    good: dict[Window, Metadata] = {}
     for outcome in outcomes:
         ended.append(outcome)
         if outcome.error is None and outcome.result is not None:
-            good[grid.key(outcome.window)] = metadata_of(outcome.result)
-        else:
-            context.log.error(f"{outcome.window}: {outcome.error}")
+            good[outcome.window] = _metadata(context, outcome.result, metadata_of)
+        elif outcome.error:
+            context.log.error(window_failure(outcome.window, name, outcome.error))
     if len(good) == len(ended):
-        for key, metadata in good.items():
-            context.add_asset_metadata(metadata, partition_key=key)
+        for window, metadata in good.items():
+            context.add_asset_metadata(metadata, partition_key=grid.key(window))
+        yield dg.MaterializeResult()
         return
-    for key, metadata in good.items():
-        context.log_event(dg.AssetMaterialization(asset_key=context.asset_key, partition=key, metadata=metadata))
-    raise_for_failed(context, ended)
+    for window, metadata in good.items():
+        yield dg.AssetMaterialization(asset_key=context.asset_key, partition=grid.key(window), metadata=metadata)
+    if check:
+        yield from check(sorted(good))
+    raise_for_failed(name, ended)
+
+
+def _metadata(context: dg.AssetExecutionContext, result: T, metadata_of: Callable[[T], Metadata]) -> Metadata:
+    try:
+        return metadata_of(result)
+    except Exception as error:
+        # The window is done: what could not be shown of it is no reason to do it again.
+        context.log.warning(f"What is shown of a window could not be read: {sentence_of(error)}")
+        return {}

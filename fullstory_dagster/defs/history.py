@@ -6,11 +6,13 @@ from collections.abc import Sequence
 
 import dagster as dg
 
+from fullstory_dagster.defs.checks import report_completeness
 from fullstory_dagster.defs.dbt.project import DbtProject
 from fullstory_dagster.defs.metadata import load_metadata
 from fullstory_dagster.defs.names import EVENTS, PARSED_EVENTS, RAW_BUNDLES, asset_key
 from fullstory_dagster.defs.partitions import window_partitions
 from fullstory_dagster.ingest.ingestion import Ingestion
+from fullstory_dagster.ingest.status import read_status
 from fullstory_dagster.store.warehouse import Load
 from fullstory_dagster.windows import Window
 
@@ -54,11 +56,12 @@ def report_loads(
 
 
 def report_loads_to_home(ingestion: Ingestion) -> None:
-    """Report the loads that the Dagster home of the account lacks, all of them."""
+    """Report the loads that the Dagster home of the account lacks, all of them, and what is still missing."""
     model_keys = DbtProject(ingestion.settings).asset_keys()
     with dg.DagsterInstance.from_config(str(ingestion.settings.dagster_home)) as instance:
         while report_loads(instance, ingestion, model_keys):
             continue
+        report_completeness(instance, ingestion.settings.schema, read_status(ingestion))
 
 
 def _report(instance: dg.DagsterInstance, key: dg.AssetKey, partition: str, load: Load) -> None:

@@ -16,7 +16,6 @@ RAW_BUNDLES = "raw_bundles"
 PARSED_EVENTS = "parsed_events"
 EVENTS = "events"
 
-
 LOAD_JOB = "load_windows"
 
 

@@ -19,7 +19,9 @@ from fullstory_dagster.api import (
     Limit,
     ListedBundle,
     RateLimiter,
+    RetryPolicy,
     SystemClock,
+    Timeouts,
     base_url_of_key,
     cover_window,
 )
@@ -92,8 +94,11 @@ class Ingestion:
     forgotten: ForgottenList
     clock: Clock
 
-    def client(self) -> FullStoryClient:
+    def client(self, patience_s: float | None = None) -> FullStoryClient:
         """A client for the account; close it after.
+
+        Args:
+            patience_s: for somebody who cannot wait: every request is sent once and answered within this.
 
         Raises:
             SettingsError: there is no API key.
@@ -109,10 +114,16 @@ class Ingestion:
         limiter = RateLimiter(
             settings.data_dir / "rate_limit", base_url=base_url, api_key=key, limits=limits, clock=self.clock
         )
+        timeouts, retry = None, None
+        if patience_s is not None:
+            timeouts = Timeouts(connect_s=patience_s, read_s=patience_s, answer_s=patience_s)
+            retry = RetryPolicy(max_requests=1)
         return FullStoryClient(
             api_key=key,
             base_url=base_url,
             limiter=limiter,
+            timeouts=timeouts,
+            retry=retry,
             clock=self.clock,
             max_unpacked_bytes=settings.max_bundle_bytes,
             max_unpacked_ratio=settings.max_bundle_ratio,

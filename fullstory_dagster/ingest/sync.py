@@ -18,6 +18,7 @@ from fullstory_dagster.errors import (
     WarehouseMismatchError,
     WindowNotOfferedError,
     WindowUnavailableError,
+    sentence_of,
 )
 from fullstory_dagster.ingest.ingestion import Ingestion
 from fullstory_dagster.ingest.status import Status, WindowStatus, read_status
@@ -229,8 +230,8 @@ def _load_each(
                 summary.loaded.append(ended.result)
             elif ended.is_unavailable:
                 summary.skipped[ended.window] = str(ended.error)
-            else:
-                summary.failed[ended.window] = str(ended.error)
+            elif ended.error:
+                summary.failed[ended.window] = sentence_of(ended.error)
             if progress:
                 progress(ended, n_ended, len(windows))
             if isinstance(ended.error, _ENDS_THE_SYNC):

@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass
 from datetime import datetime
 from pathlib import Path
 
-from fullstory_dagster.errors import TransientError, WindowUnavailableError
+from fullstory_dagster.errors import TransientError, WindowUnavailableError, sentence_of
 from fullstory_dagster.store.objects import LocalStore, publish_text, read_json
 from fullstory_dagster.windows import Window
 
@@ -35,6 +35,12 @@ class FailedAttempt:
     last_at: datetime
 
 
+def may_pass(error: BaseException) -> bool:
+    """Whether another try can help without anybody doing anything."""
+    # What is not available yet becomes available by itself; a full disk is emptied by somebody.
+    return isinstance(error, TransientError | WindowUnavailableError | OSError)
+
+
 class AttemptLog:
     """Failed attempts below a local folder."""
 
@@ -47,10 +53,9 @@ class AttemptLog:
         attempt = FailedAttempt(
             window=window,
             stage=stage,
-            error=str(error),
+            error=sentence_of(error),
             kind=type(error).__name__,
-            # What is not available yet becomes available by itself; a full disk is emptied by somebody.
-            is_transient=isinstance(error, TransientError | WindowUnavailableError | OSError),
+            is_transient=may_pass(error),
             count=before.count + 1 if before else 1,
             last_at=now,
         )

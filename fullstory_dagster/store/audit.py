@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from fullstory_dagster.store.tables import EVENTS, table
+from fullstory_dagster.store.tables import EVENTS, REJECTED, table
 from fullstory_dagster.store.warehouse import Warehouse
 from fullstory_dagster.windows import Window
+
+_REASONS = 5
 
 
 @dataclass(frozen=True)
@@ -19,12 +21,14 @@ class WindowAudit:
         n_rows: rows that carry the window's mark.
         n_outside: rows among them whose EventStart is not in the window.
         n_doubled: rows among them whose id another row of the same time carries as well.
+        rejects: the most frequent reasons for which rows of the window were rejected, and how many each; no raw text.
     """
 
     window: Window
     n_rows: int
     n_outside: int
     n_doubled: int
+    rejects: dict[str, int]
 
 
 def audit_windows(warehouse: Warehouse, windows: Sequence[Window]) -> list[WindowAudit]:
@@ -53,7 +57,12 @@ def audit_windows(warehouse: Warehouse, windows: Sequence[Window]) -> list[Windo
                 "WHERE EventStart >= $start AND EventStart < $end GROUP BY _event_id HAVING count(*) > 1)",
                 {"start": start, "end": end},
             ).fetchone()
+            rejects = connection.execute(
+                f"SELECT reason, count(*) AS n FROM {table(warehouse.schema, REJECTED)} WHERE window_start = $start "
+                f"GROUP BY reason ORDER BY n DESC, reason LIMIT {_REASONS}",
+                {"start": start},
+            ).fetchall()
             assert row is not None  # noqa: S101 (aggregates give a row)
             assert doubled is not None  # noqa: S101
-            audits.append(WindowAudit(window, int(row[0]), int(row[1]), int(doubled[0])))
+            audits.append(WindowAudit(window, int(row[0]), int(row[1]), int(doubled[0]), dict(rejects)))
     return audits

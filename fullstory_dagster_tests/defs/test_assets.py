@@ -93,7 +93,10 @@ def test_a_window_that_fails_in_a_range_stops_no_other(
     [bad] = account.ingestion().attempts.all().values()
     bad_key = f"{bad.window.start:%Y-%m-%d}"
     good = {f"2026-06-{number:02}" for number in (1, 2, 3, 4)} - {bad_key}
-    assert failure(fetched) == f"1 of 4 windows failed, 3 are done and kept. The first: {bad.error}"
+    assert failure(fetched) == (
+        f"1 of 4 windows failed, 3 are done and kept. {bad.error} What was fetched and loaded of it before is "
+        "unchanged; it is not tried again by itself: mend that, then materialize raw_bundles for it again."
+    )
     assert "404" in bad.error
     assert instance.get_materialized_partitions(key_of("raw_bundles")) == good
     assert {metadata(instance, "raw_bundles", key)["export id"] for key in good} == {
@@ -137,7 +140,8 @@ def test_a_window_that_is_not_available_yet_fails_with_the_time_it_will_be(
 def test_a_stage_without_the_stage_before_it_says_what_to_materialize(materialize: Materialize) -> None:
     assert failure(materialize("parsed_events", 1)) == (
         "No bundle is kept for the window 2026-06-01 00:00 to 2026-06-02 00:00 UTC; "
-        "materialize raw_bundles for it, or sync it, first."
+        "materialize raw_bundles for it, or sync it, first. What was loaded of it before is unchanged; it is not tried "
+        "again by itself: mend that, then materialize parsed_events for it again."
     )
     assert "materialize parsed_events for it" in failure(materialize("events", 1))
 

@@ -92,6 +92,9 @@ def test_checks_are_described_and_sit_on_assets_of_ours(definitions: dg.Definiti
         "no_event_stands_twice",
         "events_lie_in_their_window",
         "window_is_not_unusually_quiet",
+        "no_row_is_rejected",
+        "every_value_fits_its_column",
+        "every_window_is_loaded",
     }
     checks = [graph.get(key) for key in graph.asset_check_keys if key.asset_key == key_of("events")]
     assert all(check.description for check in checks)

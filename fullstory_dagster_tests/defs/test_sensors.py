@@ -13,7 +13,7 @@ import pytest
 
 from fullstory_dagster.defs.names import LOAD_JOB
 from fullstory_dagster.defs.partitions import key_range_tags
-from fullstory_dagster.defs.requests import RUNS_A_TICK, WINDOWS_A_RUN
+from fullstory_dagster.defs.requests import RUNS_UNDER_WAY, WINDOWS_A_RUN
 from fullstory_dagster.defs.sensors import build_sensors
 from fullstory_dagster.errors import ServerError
 from fullstory_dagster.ingest.sync import sync
@@ -85,7 +85,7 @@ def test_what_is_asked_for_can_be_run(tick: Tick, definitions: dg.Definitions, i
 def test_a_long_history_is_asked_for_oldest_first_and_in_bounded_ranges(tick: Tick, account: AccountAt) -> None:
     account.clock.at = START + timedelta(days=400)
     runs = asked(tick())
-    assert len(runs) == RUNS_A_TICK
+    assert len(runs) == RUNS_UNDER_WAY
     assert runs[0] == ("raw_bundles", "2026-06-01", "2026-06-30")
     assert runs[1] == ("raw_bundles", "2026-07-01", "2026-07-30")
     assert WINDOWS_A_RUN == 30

@@ -17,8 +17,8 @@ def test_a_window_as_it_was_loaded_has_nothing_to_be_found(loader: Loader) -> No
     loader.load([event(), event(), event(PageId=1)])
     loader.load([], NEXT_DAY)
     assert audit_windows(loader.warehouse, [DAY, NEXT_DAY]) == [
-        WindowAudit(DAY, 3, 0, 0),
-        WindowAudit(NEXT_DAY, 0, 0, 0),
+        WindowAudit(DAY, 3, 0, 0, {}),
+        WindowAudit(NEXT_DAY, 0, 0, 0, {}),
     ]
 
 
@@ -31,7 +31,14 @@ def test_rows_outside_their_window_and_doubled_ones_are_found(loader: Loader) ->
         connection.execute(
             f"INSERT INTO {events} SELECT * REPLACE (_window_end AS _window_start) FROM {events} WHERE PageId = 1"
         )
-    assert audit_windows(loader.warehouse, [DAY]) == [WindowAudit(DAY, n_rows=3, n_outside=1, n_doubled=2)]
+    assert audit_windows(loader.warehouse, [DAY]) == [WindowAudit(DAY, n_rows=3, n_outside=1, n_doubled=2, rejects={})]
+
+
+def test_the_most_frequent_reasons_of_rejected_rows_come_first(loader: Loader) -> None:
+    loader.load([event(), {"EventType": "click"}, *[event(UserId="abc")] * 2])
+    [audit] = audit_windows(loader.warehouse, [DAY])
+    assert list(audit.rejects.values()) == [2, 1]
+    assert "abc" not in "".join(audit.rejects)
 
 
 def test_without_a_warehouse_there_is_nothing_to_audit(loader: Loader) -> None:

@@ -47,7 +47,7 @@ def build_dbt_assets(settings: Settings) -> dg.AssetsDefinition:
         context: dg.AssetExecutionContext, config: ModelsConfig, account: dg.ResourceParam[FullStoryAccount]
     ) -> Iterator[Any]:
         ingestion = account.ingestion()
-        with as_failure():
+        with as_failure("Building the dbt models"):
             _refuse_missing_windows(context, ingestion, settings.grid)
             selected = _selected_nodes(context, manifest, translator)
             build = project.build(ingestion.warehouse, select=selected, full_refresh=config.full_refresh)
@@ -62,7 +62,7 @@ def build_dbt_assets(settings: Settings) -> dg.AssetsDefinition:
                 f"{build.failures[0]}",
                 allow_retries=False,
             ) from DbtBuildError("; ".join(build.failures))
-        with as_failure():
+        with as_failure("Publishing the read snapshot after the models were built"):
             seconds = ingestion.publish_snapshot_if_due()
         if seconds:
             context.log.info(f"Published the read snapshot {ingestion.snapshot.path} in {seconds:.1f} s.")
