@@ -11,8 +11,9 @@ from typing import Literal
 import polars as pl
 
 from fullstory_dagster.fields import CUSTOM_VARS, FIELDS, FieldType
+from fullstory_dagster.parse.columns import ColumnReader
 from fullstory_dagster.parse.csv_rows import frame_csv_rows
-from fullstory_dagster.parse.framing import frame_rows
+from fullstory_dagster.parse.framing import open_pieces
 from fullstory_dagster.parse.privacy import PrivacyPolicy
 from fullstory_dagster.parse.rows import Row, RowRejectedError, read_row
 from fullstory_dagster.windows import Window
@@ -37,6 +38,10 @@ REJECT_SCHEMA = pl.Schema(
 
 _BATCH_BYTES = 8 << 20
 _BATCH_ROWS = 20_000
+_FEW_ROWS = 250
+"""So few rows are read one by one because one of them is odd."""
+
+Reject = tuple[int, str, str | None, str]
 
 
 @dataclass
@@ -101,31 +106,33 @@ class BundleParser:
         Raises:
             BundleFormatError: the bundle cannot be read as rows at all, or ends inside one.
         """
-        framed = frame_csv_rows(chunks) if bundle_format == "csv" else frame_rows(chunks)
-        batch: list[bytes] = []
-        size = 0
-        for text in framed:
-            batch.append(text)
-            size += len(text)
-            if size >= _BATCH_BYTES or len(batch) >= _BATCH_ROWS:
-                yield self._parse_batch(batch)
-                batch, size = [], 0
-        if batch:
-            yield self._parse_batch(batch)
+        if bundle_format == "csv":
+            for texts in _batches(frame_csv_rows(chunks), _BATCH_ROWS):
+                yield self._parse_one_by_one(texts)
+            return
+        reader = ColumnReader()
+        pieces = open_pieces(chunks)
+        while (lines := pieces.next_lines()) is not None:
+            rows = reader.read(lines) if lines else None
+            if rows is not None:
+                yield self._counted(rows.with_columns(_n_misfit=pl.lit(0, pl.Int64)), [])
+                continue
+            # One odd row must not cost its whole piece the quick way.
+            for texts in _batches(pieces.exact_rows(), _FEW_ROWS):
+                rows = reader.read(b"\n".join(texts), len(texts))
+                if rows is not None:
+                    yield self._counted(rows.with_columns(_n_misfit=pl.lit(0, pl.Int64)), [])
+                else:
+                    yield self._parse_one_by_one(texts)
 
-    def _parse_batch(self, texts: list[bytes]) -> ParsedBatch:
+    def _parse_one_by_one(self, texts: list[bytes]) -> ParsedBatch:
+        return self._counted(*read_one_by_one(texts, self.counts.rows_in, keep_text=not self.privacy.is_on))
+
+    def _counted(self, rows: pl.DataFrame, rejects: list[Reject]) -> ParsedBatch:
         counts = self.counts
-        rows: list[Row] = []
-        rejects: list[tuple[int, str, str | None, str]] = []
-        for position, text in enumerate(texts, start=counts.rows_in):
-            try:
-                rows.append(read_row(text))
-            except RowRejectedError as reason:
-                raw_text = None if self.privacy.is_on else text.decode(errors="backslashreplace")
-                rejects.append((position, str(reason), raw_text, hashlib.sha256(text).hexdigest()))
-        counts.rows_in += len(texts)
+        counts.rows_in += len(rows) + len(rejects)
         counts.rows_rejected += len(rejects)
-        inside = self._inside(_frame(rows))
+        inside = self._inside(rows)
         counts.rows_outside += len(rows) - len(inside)
         counts.rows_kept += len(inside)
         counts.values_misfit += int(inside["_n_misfit"].sum())
@@ -141,6 +148,41 @@ class BundleParser:
     def _inside(self, rows: pl.DataFrame) -> pl.DataFrame:
         start, end = (bound.replace(tzinfo=None) for bound in (self.window.start, self.window.end))
         return rows.filter(pl.col("EventStart").is_between(start, end, closed="left"))
+
+
+def read_one_by_one(texts: list[bytes], position: int, *, keep_text: bool) -> tuple[pl.DataFrame, list[Reject]]:
+    """Read rows whatever they hold.
+
+    Args:
+        texts: raw text of each.
+        position: of the first one in its window's bundle.
+        keep_text: whether rejects keep theirs.
+
+    Returns:
+        tuple: the columns of ``BATCH_SCHEMA`` and ``_n_misfit``; position, reason, text and its sha256 of the rejects.
+    """
+    rows: list[Row] = []
+    rejects: list[Reject] = []
+    for at, text in enumerate(texts, start=position):
+        try:
+            rows.append(read_row(text))
+        except RowRejectedError as reason:
+            raw_text = text.decode(errors="backslashreplace") if keep_text else None
+            rejects.append((at, str(reason), raw_text, hashlib.sha256(text).hexdigest()))
+    return _frame(rows), rejects
+
+
+def _batches(rows: Iterable[bytes], n_rows: int) -> Iterator[list[bytes]]:
+    batch: list[bytes] = []
+    size = 0
+    for text in rows:
+        batch.append(text)
+        size += len(text)
+        if size >= _BATCH_BYTES or len(batch) >= n_rows:
+            yield batch
+            batch, size = [], 0
+    if batch:
+        yield batch
 
 
 def _frame(rows: list[Row]) -> pl.DataFrame:

@@ -1,6 +1,8 @@
-"""Bytes to the raw text of rows: where one row ends and the next begins, in a JSON array and in NDJSON.
+"""Bytes to rows: where one row ends and the next begins, in a JSON array and in NDJSON.
 
-Only brackets and quotes are looked at, so a row that is no valid JSON is still cut out exactly and can be rejected
+A bundle is taken in pieces of whole rows. Each piece is first offered as lines, which costs a search and a replacement
+and is right nearly always; whoever reads them and finds something odd asks for the exact rows of the piece instead.
+There only brackets and quotes are looked at, so that a row that is no valid JSON is cut out exactly and can be rejected
 alone.
 """
 
@@ -8,12 +10,14 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator
+from typing import Protocol
 
 from fullstory_dagster.errors import BundleFormatError
 from fullstory_dagster.parse.json_text import POSSESSIVE, STRING
 
 _BOM = b"\xef\xbb\xbf"
 _BLANK = b" \t\r\n"
+_PIECE_BYTES = 4 << 20
 
 # One flat object in a single match: nearly every event, at the speed of the regex engine. Atomic by construction (no
 # alternative can match the same byte twice), so it cannot backtrack.
@@ -23,19 +27,36 @@ _FLAT_OBJECT = re.compile(
 _STRING_OR_BRACKET = re.compile(STRING + rb'|[{}\[\]]|(?P<open>")', re.DOTALL)
 _SCALAR_END = re.compile(STRING + rb'|(?P<end>[,\]])|(?P<open>")', re.DOTALL)
 _NOT_BLANK = re.compile(rb"[^ \t\r\n]")
+_SEPARATORS = (b"},\n{", b"},{")
+"""How programs part the rows of an array: on lines of their own, or one after the other."""
 
 
-def frame_rows(chunks: Iterable[bytes]) -> Iterator[bytes]:
-    """Cut a bundle into the raw text of its rows, in the order they were sent.
+class Pieces(Protocol):
+    """A bundle, piece by piece."""
+
+    def next_lines(self) -> bytes | None:
+        """The next piece as lines that should be a row each; None at the end of the bundle.
+
+        In an array this is a guess, and wrong where what parts rows stands inside of one. A line that came of a wrong
+        guess is no valid JSON: it ends, or begins, inside a text or a bracket.
+        """
+
+    def exact_rows(self) -> Iterator[bytes]:
+        """The rows of the piece that :meth:`next_lines` gave last, and perhaps of what follows it; each once.
+
+        Raises:
+            BundleFormatError: the stream ends inside a row, or goes on after its array.
+        """
+
+
+def open_pieces(chunks: Iterable[bytes]) -> Pieces:
+    """Tell an array from NDJSON by the first byte.
 
     Args:
         chunks: gunzipped bytes of one JSON array, or of NDJSON, cut anywhere; a UTF-8 byte order mark is skipped.
 
-    Yields:
-        bytes: one array element or one line, without the blanks and commas around it. It need not be valid JSON.
-
     Raises:
-        BundleFormatError: the stream is neither, ends inside a row, or goes on after its array.
+        BundleFormatError: the stream is neither.
     """
     source = iter(chunks)
     head = b""
@@ -46,81 +67,187 @@ def frame_rows(chunks: Iterable[bytes]) -> Iterator[bytes]:
     head = head.removeprefix(_BOM)
     first = head.lstrip(_BLANK)[:1]
     if first == b"[":
-        yield from _array_rows(head, source)
-    elif first in (b"{", b""):
-        yield from _lines(head, source)
-    else:
-        raise BundleFormatError(
-            f"The bundle is neither a JSON array nor NDJSON: it begins with {head.lstrip(_BLANK)[:40]!r}.",
-            byte_offset=0,
-        )
+        return _Array(head, source)
+    if first in (b"{", b""):
+        return _Lines(head, source)
+    raise BundleFormatError(
+        f"The bundle is neither a JSON array nor NDJSON: it begins with {head.lstrip(_BLANK)[:40]!r}.", byte_offset=0
+    )
 
 
-def _lines(head: bytes, source: Iterator[bytes]) -> Iterator[bytes]:
-    buffer = head
-    while True:
-        *whole, buffer = buffer.split(b"\n")
-        for line in whole:
-            if row := line.strip(_BLANK):
-                yield row
-        # A long line is gathered piece by piece, so that its cost stays linear.
-        pieces = [buffer]
-        for chunk in source:
+def frame_rows(chunks: Iterable[bytes]) -> Iterator[bytes]:
+    """Cut a bundle into the raw text of its rows, exactly, in the order they were sent.
+
+    Args:
+        chunks: see :func:`open_pieces`.
+
+    Yields:
+        bytes: one array element or one line, without the blanks and commas around it. It need not be valid JSON.
+
+    Raises:
+        BundleFormatError: the stream is neither, ends inside a row, or goes on after its array.
+    """
+    pieces = open_pieces(chunks)
+    while pieces.next_lines() is not None:
+        yield from pieces.exact_rows()
+
+
+class _Lines:
+    """NDJSON: the lines are the rows."""
+
+    def __init__(self, head: bytes, source: Iterator[bytes]) -> None:
+        self._rest = head
+        self._source = source
+        self._is_over = False
+        self._piece = b""
+
+    def next_lines(self) -> bytes | None:
+        """See :class:`Pieces`."""
+        if self._is_over:
+            return None
+        # Gathered in a list, so that the cost of a line longer than a piece stays linear.
+        pieces = [self._rest]
+        size = len(self._rest)
+        has_line = False
+        for chunk in self._source:
             pieces.append(chunk)
-            if b"\n" in chunk:
+            size += len(chunk)
+            has_line = has_line or b"\n" in chunk
+            if has_line and size >= _PIECE_BYTES:
                 break
         else:
-            if row := b"".join(pieces).strip(_BLANK):
+            self._is_over = True
+        gathered = b"".join(pieces)
+        if self._is_over:
+            self._piece, self._rest = gathered, b""
+        else:
+            end = gathered.rindex(b"\n") + 1
+            self._piece, self._rest = gathered[:end], gathered[end:]
+        return self._piece
+
+    def exact_rows(self) -> Iterator[bytes]:
+        """See :class:`Pieces`."""
+        for line in self._piece.split(b"\n"):
+            if row := line.strip(_BLANK):
                 yield row
-            return
-        buffer = b"".join(pieces)
 
 
-def _array_rows(head: bytes, source: Iterator[bytes]) -> Iterator[bytes]:
-    buffer, at = head, head.index(b"[") + 1
-    dropped = 0  # bytes that were in the buffer before
-    after_row = False
-    while True:
-        found = _NOT_BLANK.search(buffer, at)
-        if found:
-            at = found.start()
-            if found.group() == b"]":
-                _refuse_rest(buffer[at + 1 :], source, dropped + at + 1)
+class _Array:
+    """The elements of an array."""
+
+    def __init__(self, head: bytes, source: Iterator[bytes]) -> None:
+        self._buffer = head
+        self._source = source
+        self._at = head.index(b"[") + 1
+        self._dropped = 0  # bytes that were in the buffer before
+        self._after_row = False
+        self._is_over = False
+        self._piece_start: tuple[int, bool] = (self._at, False)
+
+    def next_lines(self) -> bytes | None:
+        """See :class:`Pieces`."""
+        if self._is_over:
+            return None
+        self._read(_PIECE_BYTES)
+        self._piece_start = (self._at, self._after_row)
+        start = self._at
+        if self._after_row:
+            # A comma parts it from the row before; where there is none the exact reader says so.
+            comma = _NOT_BLANK.search(self._buffer, start)
+            if comma is None or comma.group() != b",":
+                return b""
+            start = comma.end()
+        separator, end = max(((s, self._buffer.rfind(s, start)) for s in _SEPARATORS), key=lambda found: found[1])
+        if self._has_ended():
+            # The last piece: everything up to the bracket at its end.
+            tail = self._buffer.rstrip(_BLANK)
+            if not tail.endswith(b"]") or len(tail) <= start:
+                return b""
+            end = len(tail) - 1
+            self._at, self._is_over = len(self._buffer), True
+        elif end < 0:
+            return b""
+        else:
+            end += 1
+            self._at, self._after_row = end, True
+        return self._buffer[start:end].strip(_BLANK).replace(separator, b"}\n{")
+
+    def exact_rows(self) -> Iterator[bytes]:
+        """See :class:`Pieces`."""
+        self._at, self._after_row = self._piece_start
+        self._is_over = False
+        n_rows = 0
+        while True:
+            for row in self._rows_in_buffer():
+                n_rows += 1
+                yield row
+            if self._is_over:
+                self._refuse_rest()
                 return
-            if after_row != (found.group() == b","):
+            if n_rows:
+                return
+            # Not one whole row: as much again is read as is left, so that a row of many chunks is not scanned anew for
+            # every chunk.
+            if not self._read(2 * (len(self._buffer) - self._at), at_least=1):
+                self._refuse_end()
+
+    def _rows_in_buffer(self) -> Iterator[bytes]:
+        while found := _NOT_BLANK.search(self._buffer, self._at):
+            self._at = found.start()
+            if found.group() == b"]":
+                self._at, self._is_over = self._at + 1, True
+                return
+            if self._after_row != (found.group() == b","):
                 raise BundleFormatError(
-                    f"The bundle's JSON array has {buffer[at : at + 20]!r} where {'a comma' if after_row else 'a row'} "
-                    "should be.",
-                    byte_offset=dropped + at,
+                    f"The bundle's JSON array has {self._buffer[self._at : self._at + 20]!r} where "
+                    f"{'a comma' if self._after_row else 'a row'} should be.",
+                    byte_offset=self._dropped + self._at,
                 )
-            if after_row:
-                at, after_row = at + 1, False
+            if self._after_row:
+                self._at, self._after_row = self._at + 1, False
                 continue
-            end = _element_end(buffer, at)
-            if end is not None:
-                yield buffer[at:end].rstrip(_BLANK)
-                at, after_row = end, True
-                continue
-        # As much again is read as is left, so that a row of many chunks is not scanned anew for every chunk.
-        more = _read(source, at_least=len(buffer) - at)
-        if not more:
-            raise BundleFormatError(
-                f"The bundle ends inside its JSON array, after {dropped + len(buffer):,} bytes.",
-                byte_offset=dropped + len(buffer),
-            )
-        dropped += at
-        buffer, at = buffer[at:] + more, 0
+            end = _element_end(self._buffer, self._at)
+            if end is None:
+                return
+            row = self._buffer[self._at : end].rstrip(_BLANK)
+            self._at, self._after_row = end, True
+            yield row
 
+    def _has_ended(self) -> bool:
+        """Whether the buffer holds all that is left; looks one chunk ahead."""
+        chunk = next((chunk for chunk in self._source if chunk), None)
+        if chunk is None:
+            return True
+        self._buffer += chunk
+        return False
 
-def _read(source: Iterator[bytes], at_least: int) -> bytes:
-    pieces: list[bytes] = []
-    size = 0
-    for chunk in source:
-        pieces.append(chunk)
-        size += len(chunk)
-        if size >= at_least and size:
-            break
-    return b"".join(pieces)
+    def _read(self, size: int, at_least: int = 0) -> int:
+        """Read on until the buffer holds ``size`` bytes that were not given out, and ``at_least`` new ones."""
+        pieces = [self._buffer[self._at :]]
+        held, n_new = len(pieces[0]), 0
+        while held < size or n_new < at_least:
+            chunk = next(self._source, None)
+            if chunk is None:
+                break
+            pieces.append(chunk)
+            held, n_new = held + len(chunk), n_new + len(chunk)
+        self._dropped += self._at
+        self._buffer, self._at = b"".join(pieces), 0
+        return n_new
+
+    def _refuse_end(self) -> None:
+        raise BundleFormatError(
+            f"The bundle ends inside its JSON array, after {self._dropped + len(self._buffer):,} bytes.",
+            byte_offset=self._dropped + len(self._buffer),
+        )
+
+    def _refuse_rest(self) -> None:
+        for piece in (self._buffer[self._at :], *self._source):
+            if piece.strip(_BLANK):
+                raise BundleFormatError(
+                    f"The bundle goes on after the end of its JSON array: {piece.strip(_BLANK)[:40]!r}.",
+                    byte_offset=self._dropped + self._at,
+                )
 
 
 def _element_end(buffer: bytes, at: int) -> int | None:
@@ -147,11 +274,3 @@ def _element_end(buffer: bytes, at: int) -> int | None:
             if depth == 0:
                 return token.end()
     return None
-
-
-def _refuse_rest(rest: bytes, source: Iterator[bytes], offset: int) -> None:
-    for piece in (rest, *source):
-        if piece.strip(_BLANK):
-            raise BundleFormatError(
-                f"The bundle goes on after the end of its JSON array: {piece.strip(_BLANK)[:40]!r}.", byte_offset=offset
-            )

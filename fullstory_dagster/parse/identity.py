@@ -13,7 +13,6 @@ from collections.abc import Sequence
 import polars as pl
 
 from fullstory_dagster.fields import FIELDS
-from fullstory_dagster.parse.json_text import object_items, object_text
 
 IDENTITY_COLUMNS = (
     "UserId",
@@ -30,7 +29,7 @@ IDENTITY_COLUMNS = (
     "ReqStatus",
 )
 
-_VERSION = "1"
+VERSION = "1"
 
 
 def event_id(values: Sequence[str | None], variables: Sequence[tuple[str, str]]) -> str:
@@ -45,7 +44,7 @@ def event_id(values: Sequence[str | None], variables: Sequence[tuple[str, str]])
         str: md5 as 32 hex digits, over netstrings (length in UTF-8 bytes, colon, bytes) of the version, the values and
             the variables sorted by name.
     """
-    parts = [_VERSION, *(value or "" for value in values)]
+    parts = [VERSION, *(value or "" for value in values)]
     for name, value in sorted(variables):
         parts += (name, value)
     encoded = [part.encode() for part in parts]
@@ -74,10 +73,9 @@ def number_twins(rows: pl.LazyFrame) -> pl.DataFrame | None:
     shared = rows.select("_event_id").group_by("_event_id").len().filter(pl.col("len") > 1).collect(engine="streaming")
     if shared.is_empty():
         return None
-    # What the export was called and in what order it wrote a row's variables say nothing of the event.
-    said = [pl.col(field.name).cast(pl.String).fill_null("") for field in FIELDS]
-    variables = pl.col("CustomVars").map_elements(_in_order_of_names, return_dtype=pl.String).fill_null("")
-    content = pl.concat_str([*said, variables], separator="\x1f")
+    # What the export was called says nothing of the event.
+    said = [pl.col(name).cast(pl.String).fill_null("") for name in (*(field.name for field in FIELDS), "CustomVars")]
+    content = pl.concat_str(said, separator="\x1f")
     twins = (
         rows.with_row_index("_row")
         .join(shared.lazy().select("_event_id"), on="_event_id", how="semi")
@@ -89,7 +87,3 @@ def number_twins(rows: pl.LazyFrame) -> pl.DataFrame | None:
     )
     ids = [twin_id(first_id, n) for first_id, n in zip(twins["_event_id"], twins["ordinal"], strict=True)]
     return twins.select("_row").with_columns(_event_id=pl.Series(ids, dtype=pl.String))
-
-
-def _in_order_of_names(custom_vars: str) -> str | None:
-    return object_text(sorted(object_items(custom_vars.encode())))

@@ -22,7 +22,7 @@ from fullstory_dagster.parse.json_text import Item, depth, object_items, object_
 
 # Readers count on Python's own limit of 1,000, which the callers' frames use up as well: whether a row is kept must not
 # hang on who parses it.
-_MAX_DEPTH = 500
+MAX_DEPTH = 500
 _INT64 = range(-(2**63), 2**63)
 _EPOCH = datetime(1970, 1, 1)  # noqa: DTZ001 (epoch arithmetic on UTC without zone, as in the column)
 _SECOND = timedelta(seconds=1)
@@ -68,7 +68,7 @@ class Row:
 
     Attributes:
         values: in the order of ``fields.FIELDS``; times as RFC 3339 text in UTC with at most six decimals.
-        custom_vars: JSON object text of everything without a column, or None.
+        custom_vars: JSON object text of everything without a column, in the order of names, or None.
         event_id: see :mod:`fullstory_dagster.parse.identity`; twins share it here.
         n_misfit: values that did not fit their column and stand in ``custom_vars``.
     """
@@ -92,8 +92,8 @@ def read_row(text: bytes) -> Row:
     Raises:
         RowRejectedError: it is no JSON object, a required field cannot be read, or DuckDB could not hold its text.
     """
-    if text.count(b"[") + text.count(b"{") > _MAX_DEPTH and depth(text) > _MAX_DEPTH:
-        raise RowRejectedError(f"lists or objects stand more than {_MAX_DEPTH} deep in one another")
+    if text.count(b"[") + text.count(b"{") > MAX_DEPTH and depth(text) > MAX_DEPTH:
+        raise RowRejectedError(f"lists or objects stand more than {MAX_DEPTH} deep in one another")
     try:
         if not text.isascii():
             text.decode()
@@ -174,7 +174,11 @@ def _finished(values: list[Any], custom: list[Item], n_misfit: int) -> Row:
         for at, name in enumerate(IDENTITY_COLUMNS):
             if not identity[at] and name in misfits:
                 identity[at] = scalar_text(misfits[name])
-    return Row(tuple(values), object_text(kept), event_id(identity, variables), n_misfit)
+    return Row(tuple(values), object_text(sorted(kept, key=_name_of)), event_id(identity, variables), n_misfit)
+
+
+def _name_of(item: Item) -> str:
+    return item[0]
 
 
 def _identity_text(value: Any) -> str:

@@ -132,7 +132,7 @@ VARIABLES = [
     b'"evt_big_int":123456789012345678901234567890',
     b'"evt_huge_real":1e400',
     b'"evt_order.order_id_str":"a","evt_order_id_str":"b"',
-    b'"evt_name_str":"a","evt_Name_str":"b"',
+    b'"evt_Name_str":"b","evt_name_str":"a"',
     b'"evt_null_str":null',
     b'"evt_empty_str":""',
     b'"evt_flag_bool":false',
@@ -141,9 +141,9 @@ VARIABLES = [
     b'"evt_nul_str":"\\u0000"',
     b'"evt_line_str":"one\\ntwo\\r\\nthree"',
     b'"SomeNewField":1,"page_x_str":"\\ud83c\\udf88"',
-    b'"userid":1,"EVENTTYPE":"x","eventStart":"y"',
-    b'"_event_id":"x","_window_start":1,"_load_id":null,"CustomVars":{"a":1}',
-    b'"evt_x; drop table events --":"\'; DROP TABLE events; --","":"empty name"',
+    b'"EVENTTYPE":"x","eventStart":"y","userid":1',
+    b'"CustomVars":{"a":1},"_event_id":"x","_load_id":null,"_window_start":1',
+    b'"":"empty name","evt_x; drop table events --":"\'; DROP TABLE events; --"',
     b'"evt_a":1,"evt_a":2,"evt_a":1',
 ]
 
@@ -161,13 +161,18 @@ def test_what_has_no_column_is_kept_name_and_text(members: bytes) -> None:
     ]
 
 
+def test_what_has_no_column_is_kept_in_the_order_of_names() -> None:
+    row = row_with(b'"user_b":1,"evt_c":2,"user_b":3,"evt_a":4')
+    assert custom_vars(row) == '{"evt_a":4,"evt_c":2,"user_b":1,"user_b":3}'
+
+
 def test_an_absent_variable_and_a_null_one_are_told_apart() -> None:
     assert row_with(b'"PageName":"x"').custom_vars is None
     assert custom_vars(row_with(b'"evt_a":null')) == '{"evt_a":null}'
 
 
 def test_every_column_of_ours_as_a_key_of_theirs_is_a_custom_variable() -> None:
-    ours = [field.name for field in EVENT_COLUMNS if field.name not in NAMES]
+    ours = sorted(field.name for field in EVENT_COLUMNS if field.name not in NAMES)
     members = ",".join(f'"{name}":"x"' for name in ours)
     assert custom_vars(row_with(members.encode())) == f"{{{members}}}"
 
@@ -176,7 +181,7 @@ def test_the_last_of_doubled_fields_counts_and_the_others_are_kept() -> None:
     row = row_with(b'"PageDuration":1,"PageName":"a","PageDuration":2,"PageName":null,"PageDuration":3')
     assert column(row, "PageDuration") == 3
     assert column(row, "PageName") is None
-    assert custom_vars(row) == '{"PageDuration":1,"PageName":"a","PageDuration":2}'
+    assert custom_vars(row) == '{"PageDuration":1,"PageDuration":2,"PageName":"a"}'
     assert row.n_misfit == 3
 
 

@@ -1,0 +1,260 @@
+"""Many rows at once, column by column, when every one of them is as FullStory documents it.
+
+polars reads the columns and msgspec what has none, both without an object for each value. Neither is exact by itself:
+polars keeps the first of two values of one name and takes a number for a text, msgspec passes over names it was not
+told of. So the reading is proved by counting: every name of a JSON object is followed by a colon, and as many
+quote-colon pairs as values were found means that none was passed over, doubled or mistaken. Whatever does not add up
+is left to :mod:`fullstory_dagster.parse.rows`, which reads one value at a time and gives the same result.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from dataclasses import dataclass, field
+from urllib.parse import unquote
+
+import msgspec
+import polars as pl
+
+from fullstory_dagster.fields import FIELDS, FIELDS_BY_NAME, LEGACY_NAMES, FieldType
+from fullstory_dagster.parse.identity import IDENTITY_COLUMNS, VERSION
+from fullstory_dagster.parse.json_text import scalar_text
+from fullstory_dagster.parse.rows import MAX_DEPTH
+
+_MAX_NAMES = 5_000
+"""More different names without a column than this and a row costs more here than one at a time."""
+
+_READ_TYPES: dict[FieldType, pl.DataType] = {
+    "int64": pl.Int64(),
+    "float64": pl.Float64(),
+    "string": pl.String(),
+    "timestamp": pl.String(),
+}
+_SCHEMA = pl.Schema(
+    {field.name: _READ_TYPES[field.type] for field in FIELDS} | dict.fromkeys(LEGACY_NAMES, pl.String())
+)
+_TEXTS = [name for name, dtype in _SCHEMA.items() if dtype == pl.String]
+_TIMES = [field.name for field in FIELDS if field.type == "timestamp"]
+_REQUIRED = [field.name for field in FIELDS if field.is_required]
+_LEGACY_TOKENS = {old: f'"{old}":'.encode() for old in LEGACY_NAMES}
+_UNNAMEABLE = re.compile(r'[\\"\x00-\x1f]')
+"""What msgspec lets stand in no name of its structures."""
+_SURROGATE = re.compile(rb"\\u[dD]")
+_PLAIN_TIME = r"^[12]\d{3}-\d\d-\d\dT(?:[01]\d|2[0-3]):[0-5]\d:[0-5]\d\.\d{3}Z$"
+
+_decode_row = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
+_decode_rows = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode_lines
+_encode_lines = msgspec.json.Encoder().encode_lines
+
+
+@dataclass(frozen=True)
+class _Tokens:
+    """How many names and texts stand in some JSON, told by the bytes around colons, which cost a search each.
+
+    What stands inside a text has a backslash before its quote. A text that begins with a colon counts as one name too
+    many, and nothing counts as one too few: errors don't make up for one another.
+    """
+
+    text: bytes
+    has_escapes: bool
+
+    @property
+    def names(self) -> int:
+        """Names, of nested objects as well."""
+        return self._count(b'":')
+
+    @property
+    def texts(self) -> int:
+        """Names that are followed by a text."""
+        return self._count(b'":"')
+
+    @property
+    def nulls(self) -> int:
+        """Names that are followed by null."""
+        return self._count(b'":null')
+
+    def _count(self, token: bytes) -> int:
+        return self.text.count(token) - (self.text.count(b"\\" + token) if self.has_escapes else 0)
+
+
+@dataclass
+class ColumnReader:
+    """Reads pieces of one bundle; learns the names without a column as they come.
+
+    Attributes:
+        names: names without a column seen so far, in the order of their text, which is the order they are kept in.
+    """
+
+    names: list[str] = field(default_factory=list)
+    _rest: msgspec.json.Decoder[list[msgspec.Struct]] | None = None
+
+    def read(self, lines: bytes, n_rows: int | None = None) -> pl.DataFrame | None:
+        """Read rows that stand on lines of their own.
+
+        Args:
+            lines: a row a line.
+            n_rows: how many there are, where it is known better than by the lines.
+
+        Returns:
+            DataFrame: the fields, ``CustomVars`` and ``_event_id`` of every row, in order; None when the rows are not
+                all plain, and have to be read one at a time.
+        """
+        if _may_be_odd(lines):
+            return None
+        try:
+            rows = pl.read_ndjson(lines, schema=_SCHEMA)
+        except pl.exceptions.PolarsError:
+            return None
+        if rows.height != (lines.count(b"\n") + (not lines.endswith(b"\n")) if n_rows is None else n_rows):
+            return None
+        n_values = rows.select(pl.all().count()).row(0, named=True)
+        if any(n_values[name] < rows.height for name in _REQUIRED) or not _are_plain(rows, n_values):
+            return None
+        try:
+            custom_vars = self._custom_vars(lines, rows.height, n_values)
+        except msgspec.MsgspecError:
+            return None
+        if custom_vars is None:
+            return None
+        named = _with_modern_names(rows, lines, n_values)
+        if named is None:
+            return None
+        try:
+            times = [pl.col(name).str.to_datetime("%Y-%m-%dT%H:%M:%S%.fZ", time_unit="us") for name in _TIMES]
+            return named.with_columns(*times, CustomVars=custom_vars, _event_id=_event_ids(named, custom_vars))
+        except pl.exceptions.PolarsError:
+            return None  # February 30
+
+    def _custom_vars(self, lines: bytes, height: int, n_values: dict[str, int]) -> pl.Series | None:
+        has_escapes = b'\\":' in lines
+        found = _Tokens(lines, has_escapes)
+        n_names, n_texts = found.names, found.texts
+        n_known, n_known_texts = sum(n_values.values()), sum(n_values[name] for name in _TEXTS)
+
+        def is_all(rest: bytes) -> bool:
+            left = _Tokens(rest, has_escapes)
+            if n_texts != n_known_texts + left.texts:
+                return False
+            n_nulls = n_names - n_known - left.names
+            if n_nulls == 0:
+                return True
+            # Nulls of what has a column are found by polars as nothing; nulls without one are kept as they are. That no
+            # row has two nulls of one name, and that none is of a name not seen before, is not told by numbers.
+            return (
+                n_nulls == found.nulls - left.nulls
+                and not self._new_names(lines)
+                and n_names - left.names == _n_names(lines) - _n_names(rest)
+            )
+
+        rest = self._rest_of(lines)
+        if not is_all(rest) and self._learn(lines):
+            rest = self._rest_of(lines)
+        if not is_all(rest):
+            return None
+        kept = rest.decode().split("\n")[:-1]
+        if len(kept) != height or any(text.count("[") + text.count("{") > MAX_DEPTH for text in kept):
+            return None
+        return pl.Series([None if text == "{}" else text for text in kept], dtype=pl.String)
+
+    def _rest_of(self, lines: bytes) -> bytes:
+        """What has no column, as one JSON object a line."""
+        if self._rest is None:
+            self._rest = _decoder_of(self.names)
+        return _encode_lines(self._rest.decode_lines(lines))
+
+    def _learn(self, lines: bytes) -> bool:
+        """Find names that were never seen before; whether there are any."""
+        new = self._new_names(lines)
+        if not new or len(self.names) + len(new) > _MAX_NAMES or any(map(_UNNAMEABLE.search, new)):
+            return False
+        self.names = sorted((*self.names, *new))
+        self._rest = None
+        return True
+
+    def _new_names(self, lines: bytes) -> set[str]:
+        names: set[str] = set().union(*_decode_rows(lines))
+        return names - FIELDS_BY_NAME.keys() - LEGACY_NAMES.keys() - set(self.names)
+
+
+def _n_names(lines: bytes) -> int:
+    """Different names of each row, added up."""
+    return sum(map(len, _decode_rows(lines)))
+
+
+def _may_be_odd(lines: bytes) -> bool:
+    """Whether something may stand in the text that the counting, or polars, would not understand."""
+    if b"\t" in lines or b"\r" in lines or b'" :' in lines:
+        return True  # blanks around a colon hide a name from the count
+    return b"\\" in lines and (
+        b'\\\\":' in lines  # a name that ends in a backslash looks like an escaped quote
+        or _SURROGATE.search(lines) is not None  # polars makes a NUL of half a pair
+    )
+
+
+def _are_plain(rows: pl.DataFrame, n_values: dict[str, int]) -> bool:
+    checks = [pl.col(name).str.contains(_PLAIN_TIME).all() for name in _TIMES if n_values[name]]
+    checks.append((pl.col("EventType") != "").all())
+    return all(rows.select(**{f"check {n}": check for n, check in enumerate(checks)}).row(0))
+
+
+def _with_modern_names(rows: pl.DataFrame, lines: bytes, n_values: dict[str, int]) -> pl.DataFrame | None:
+    """Values of older names in the columns of the modern ones; None where a row has both, or an older one's null."""
+    moved = []
+    for old, modern in LEGACY_NAMES.items():
+        token = _LEGACY_TOKENS[old]
+        if not n_values[old]:
+            if token in lines:
+                return None
+            continue
+        both = rows.select((pl.col(old).is_not_null() & pl.col(modern).is_not_null()).any()).item()
+        if both or lines.count(token) != n_values[old]:
+            return None
+        moved.append(pl.coalesce(modern, old).alias(modern))
+    return rows.with_columns(moved).drop(*LEGACY_NAMES)
+
+
+def _decoder_of(names: list[str]) -> msgspec.json.Decoder[list[msgspec.Struct]]:
+    struct = msgspec.defstruct(
+        "_Rest",
+        [(f"v{n}", msgspec.Raw | msgspec.UnsetType, msgspec.UNSET) for n in range(len(names))],
+        rename={f"v{n}": name for n, name in enumerate(names)},
+        omit_defaults=True,
+        gc=False,
+    )
+    return msgspec.json.Decoder(struct)
+
+
+def _event_ids(rows: pl.DataFrame, custom_vars: pl.Series) -> pl.Series:
+    """As :func:`fullstory_dagster.parse.identity.event_id`, for all rows at once."""
+    values = []
+    for name in IDENTITY_COLUMNS:
+        text = pl.col(name)
+        if name == "EventStart":
+            text = text.str.to_datetime("%Y-%m-%dT%H:%M:%S%.fZ", time_unit="ms").dt.epoch("ms")
+        elif name == "EventTargetSelector":
+            text = (
+                pl.when(text.str.contains("%", literal=True))
+                .then(text.map_elements(_unquoted, return_dtype=pl.String, skip_nulls=True))
+                .otherwise(text)
+            )
+        text = text.cast(pl.String).fill_null("")
+        values += [text.str.len_bytes().cast(pl.String), pl.lit(":"), text]
+    said = rows.select(pl.concat_str([pl.lit(f"{len(VERSION)}:{VERSION}"), *values])).to_series()
+    md5 = hashlib.md5
+    ids = []
+    for text, variables in zip(said, custom_vars, strict=True):
+        if variables is not None and '"evt_' in variables:
+            text += _variables(variables)
+        ids.append(md5(text.encode(), usedforsecurity=False).hexdigest())
+    return pl.Series(ids, dtype=pl.String)
+
+
+def _variables(custom_vars: str) -> str:
+    said = ((name, scalar_text(bytes(value))) for name, value in _decode_row(custom_vars).items())
+    parts = [part for name, text in sorted(said) if text and name.startswith("evt_") for part in (name, text)]
+    return "".join(f"{len(part.encode())}:{part}" for part in parts)
+
+
+def _unquoted(selector: str) -> str:
+    return unquote(selector) if "%" in selector else selector
