@@ -13,6 +13,7 @@ from typing import Generic, TypeVar
 
 from fullstory_dagster.errors import (
     AuthenticationError,
+    ClockAheadError,
     UsageError,
     WarehouseLockedError,
     WarehouseMismatchError,
@@ -27,7 +28,7 @@ from fullstory_dagster.windows import Window
 
 T = TypeVar("T")
 
-_ENDS_THE_SYNC = (AuthenticationError, WarehouseLockedError, WarehouseMismatchError)
+_ENDS_THE_SYNC = (AuthenticationError, ClockAheadError, WarehouseLockedError, WarehouseMismatchError)
 """What would fail every other window as well, after a wait of its own."""
 
 _LOOK_UP_S = 0.5

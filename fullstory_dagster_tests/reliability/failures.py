@@ -90,11 +90,17 @@ class Failure:
         """Whether the window arrives after all."""
         return self.error is None or (seen == "once" and (self.is_waited_for or bool(self._remedies())))
 
+    @property
+    def is_transient(self) -> bool:
+        """Whether another try later can help without anybody doing anything."""
+        # A window that is not available yet becomes available by itself.
+        kinds = (errors.TransientError, errors.WindowUnavailableError)
+        return self.error is not None and issubclass(self.error, kinds)
+
     def outcome(self, seen: Seen) -> str:
         """What the matrix has to say."""
         if self.error is not None and not self.is_kept(seen):
-            kind = "transient" if issubclass(self.error, errors.TransientError) else "permanent"
-            return f"{self.error.__name__}, {kind}"
+            return f"{self.error.__name__}, {'transient' if self.is_transient else 'permanent'}"
         if self.is_waited_for:
             return "kept, once it was ready"
         return "kept" if self.error is None else f"kept, after another {self._remedies()[0].value}"

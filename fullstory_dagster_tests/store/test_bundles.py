@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from fullstory_dagster.errors import BundleMissingError
+from fullstory_dagster.errors import BundleDamagedError, BundleMissingError, BundleTooLargeError
 from fullstory_dagster.store.bundles import BundleFile, BundleStore, StoredBundle
 from fullstory_dagster.store.objects import LocalStore
 from fullstory_dagster_tests.sample_events import DAY
@@ -122,3 +122,25 @@ def test_an_id_of_fullstorys_is_no_path(store: BundleStore, objects: LocalStore,
     assert file.export_id == export_id
     assert file.key.startswith("bundles/window_start=20260601T0000Z/")
     assert export_id not in file.key
+
+
+def test_a_kept_bomb_is_refused_by_the_name_of_the_setting(objects: LocalStore) -> None:
+    bomb = gzip.compress(b" " * (1 << 20), mtime=0) * 100
+    by_ratio = BundleStore(objects, "fullstory", max_ratio=200)
+    (file,) = keep(by_ratio, bomb).files
+    with pytest.raises(BundleTooLargeError, match=r"kept bundle .* FULLSTORY_MAX_BUNDLE_RATIO"):
+        list(by_ratio.read(file))
+    by_size = BundleStore(objects, "fullstory", max_bytes=1_000_000)
+    with pytest.raises(BundleTooLargeError, match=r"kept bundle .* FULLSTORY_MAX_BUNDLE_GB"):
+        list(by_size.read(file))
+    assert sum(map(len, BundleStore(objects, "fullstory").read(file))) == 100 << 20
+
+
+def test_a_bundle_that_the_disk_turned_into_a_bomb_is_called_damaged(objects: LocalStore) -> None:
+    store = BundleStore(objects, "fullstory", max_bytes=1_000_000)
+    (file,) = keep(store, gzip.compress(b"[]")).files
+    with objects.scratch() as scratch:
+        scratch.write_bytes(gzip.compress(bytes(2_000_000)))
+        objects.publish(file.key, scratch)
+    with pytest.raises(BundleDamagedError):
+        list(store.read(file))
