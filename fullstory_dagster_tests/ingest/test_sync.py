@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from datetime import timedelta
+from datetime import datetime, timedelta, timezone
 from typing import Any
 
 import pytest
@@ -72,6 +72,19 @@ def test_a_range_takes_the_windows_that_begin_in_it(make_ingestion: MakeIngestio
     summary = sync(ingestion, start=day(2).start + timedelta(hours=1), end=day(4).start)
     assert [load.window for load in summary.loaded] == [day(3)]
     assert states(ingestion) == ["missing", "missing", "loaded", "missing"]
+
+
+@slow
+def test_a_clock_that_is_ahead_ends_the_sync_with_the_first_window(
+    make_ingestion: MakeIngestion, simulator: SimulatorProcess, clock: SettableClock
+) -> None:
+    clock.at = datetime.now(timezone.utc) + timedelta(hours=26)
+    summary = sync(make_ingestion(), end=day(5).start, jobs=1)
+    ((window, sentence),) = summary.failed.items()
+    assert (window, "set the clock" in sentence) == (day(1), True)
+    assert set(summary.skipped) == {day(2), day(3), day(4)}
+    # The one that had begun meanwhile is not taken back.
+    assert len(simulator.requests()) <= 2
 
 
 @slow

@@ -41,10 +41,10 @@ _ABOUT = {
     "kills": "## Killed in the middle\n",
     "examples": "## Made-up inputs\n\nProperty-based tests: whatever goes in comes out equal, or is rejected with a "
     "reason.\n",
-    "processes": "## Who can see the key\n\nThe command lines of a sync with dbt, of its children and of the simulator, "
-    "while they ran.\n",
+    "processes": "## Who can see the key\n\nThe command lines of a sync with dbt, of its children and of the "
+    "simulator, while they ran.\n",
     "canary": "## Where the key was looked for\n\nEvery cell above ran with a key that stands out. All that the runs "
-    "wrote was searched for it (as it is, percent-encoded, in base64) and for the signatures of locations.\n",
+    "wrote was searched for it (as\nit is, percent-encoded, in base64) and for the signatures of locations.\n",
 }
 
 
