@@ -57,7 +57,7 @@ class FullStoryClient:
         retry: how often anything is tried again.
         clock: time.
         session: whose adapters send the requests; its headers, cookies and auth are not used.
-        max_unpacked_bytes: a bundle that unpacks to more is refused; no bound when None.
+        max_unpacked_bytes: a bundle that is larger, packed or unpacked, is refused; no bound when None.
         max_unpacked_ratio: a bundle that unpacks to more than this many times its size is refused; no bound when None.
 
     Raises:
@@ -373,7 +373,9 @@ class FullStoryClient:
         )
 
     def _download(self, into: BinaryIO) -> Download:
-        return Download(self._transport, into, timeouts=self._timeouts, clock=self._clock)
+        return Download(
+            self._transport, into, timeouts=self._timeouts, clock=self._clock, max_bytes=self._max_unpacked_bytes
+        )
 
     def _transfer(self, download: Download, call: Call) -> None:
         self._retrier.run(lambda: download.attempt(call), Remedy.SEND_AGAIN, give_up_at=lambda: download.deadline)

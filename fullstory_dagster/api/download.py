@@ -11,7 +11,7 @@ import requests
 from fullstory_dagster.api.answers import html_for_a_bundle
 from fullstory_dagster.api.clock import Clock
 from fullstory_dagster.api.transport import Call, Timeouts, Transport
-from fullstory_dagster.errors import ConnectionFailedError, RequestRefusedError
+from fullstory_dagster.errors import BundleTooLargeError, ConnectionFailedError, RequestRefusedError
 
 _CONTENT_RANGE = re.compile(r"bytes (\d+)-(\d+)/(\d+)")
 
@@ -29,13 +29,23 @@ class Download:
         into: binary file, open for reading and writing, seekable; overwritten from its first byte.
         timeouts: least speed and deadline.
         clock: time.
+        max_bytes: a file that is, or says it is, larger is refused before it fills the disk; no bound when None.
     """
 
-    def __init__(self, transport: Transport, into: BinaryIO, *, timeouts: Timeouts, clock: Clock) -> None:
+    def __init__(
+        self,
+        transport: Transport,
+        into: BinaryIO,
+        *,
+        timeouts: Timeouts,
+        clock: Clock,
+        max_bytes: int | None = None,
+    ) -> None:
         self._transport = transport
         self._into = into
         self._timeouts = timeouts
         self._clock = clock
+        self._max_bytes = max_bytes
         self._deadline: float | None = None
         self._n_written = 0
         self._etag: str | None = None
@@ -59,6 +69,7 @@ class Download:
         Raises:
             ConnectionFailedError: it broke, was too slow, or came too late; the next attempt goes on from there.
             RequestRefusedError: an HTML page, or a transfer encoding that was not asked for.
+            BundleTooLargeError: no bundle may be as large as it is.
             FullStoryError: by the table of failures.
         """
         headers = {"Accept-Encoding": "gzip"}
@@ -71,14 +82,15 @@ class Download:
             if self._deadline is None:
                 self._deadline = self._clock.monotonic() + self._timeouts.download_s
             _refuse_foreign(response, call)
-            if not self._continues(response):
+            if not self._continues(response, call):
                 self._rewind()
                 self._etag, self._n_announced = _identity_of(response)
+                self._refuse_too_large(self._n_announced or 0, call)
             self._copy(response, call)
         finally:
             response.close()
 
-    def _continues(self, response: requests.Response) -> bool:
+    def _continues(self, response: requests.Response, call: Call) -> bool:
         if response.status_code != 206:
             return False
         given = _CONTENT_RANGE.fullmatch(response.headers.get("Content-Range", ""))
@@ -91,11 +103,14 @@ class Download:
             return True
         # A part that is not the one asked for cannot stand at the start of the file either.
         self._rewind()
-        raise ConnectionFailedError("The server continued a broken download at the wrong place; it is begun again.")
+        raise ConnectionFailedError(
+            f"The server continued the broken download of {call.what} at the wrong place; try again later."
+        )
 
     def _copy(self, response: requests.Response, call: Call) -> None:
         measured_from, n_measured = self._clock.monotonic(), 0
         for piece in self._transport.read_pieces(response, call):
+            self._refuse_too_large(self._n_written + len(piece), call)
             # Not guarded: a full disk is no broken connection.
             self._into.write(piece)
             self._n_written += len(piece)
@@ -114,6 +129,14 @@ class Download:
                         f"{self._timeouts.min_bytes_per_s:,.0f} it has to; try again later."
                     )
                 measured_from, n_measured = now, 0
+
+    def _refuse_too_large(self, n_bytes: int, call: Call) -> None:
+        if self._max_bytes is not None and n_bytes > self._max_bytes:
+            raise BundleTooLargeError(
+                f"The download of {call.what} has more than {self._max_bytes:,} bytes and was refused; if it is no "
+                "mistake, raise FULLSTORY_MAX_BUNDLE_GB or choose a shorter FULLSTORY_BUNDLE_HOURS.",
+                setting="FULLSTORY_MAX_BUNDLE_GB",
+            )
 
     def _rewind(self) -> None:
         self._into.seek(0)

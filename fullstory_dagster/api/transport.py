@@ -285,7 +285,11 @@ class Transport:
             setting=call.setting,
             # A storage host's error text may quote the signature it was given.
             quoted=self._quoted(response, call) if side == "api" else "",
-            asked_wait_s=retry_after_s(response.headers.get("Retry-After"), self._clock.now()),
+            # A date is measured by the clock that wrote it.
+            asked_wait_s=retry_after_s(
+                response.headers.get("Retry-After"),
+                instant_of_date(response.headers.get("Date")) or self._clock.now(),
+            ),
             policy=self._policy,
         )
         return error if error is not None else not_fullstorys(call.what, f"has the status {status}")

@@ -8,7 +8,8 @@ import time
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
 
-from fullstory_dagster.store.disk import refuse_small_disk
+from fullstory_dagster.errors import DiskFullError
+from fullstory_dagster.store.disk import is_disk_full, refuse_small_disk
 from fullstory_dagster.store.objects import sync_folder
 from fullstory_dagster.store.warehouse import Warehouse
 
@@ -51,6 +52,7 @@ class ReadSnapshot:
 
         Raises:
             WarehouseLockedError: somebody else held the warehouse for too long.
+            DiskFullError: there is no room for the copy.
         """
         started = time.perf_counter()
         self.path.parent.mkdir(parents=True, exist_ok=True)
@@ -67,6 +69,13 @@ class ReadSnapshot:
                 # Still under the lock: a copy made before somebody was erased must not come after the one made then.
                 scratch.replace(self.path)
             sync_folder(self.path.parent)
+        except OSError as error:
+            if is_disk_full(error):
+                raise DiskFullError(
+                    f"The disk ran full while the read snapshot {self.path} was made; an older one is unchanged. Make "
+                    "room and try again."
+                ) from error
+            raise
         finally:
             scratch.unlink(missing_ok=True)
         return time.perf_counter() - started

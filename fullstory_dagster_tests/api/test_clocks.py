@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import io
 from datetime import datetime, timedelta, timezone
+from email.utils import format_datetime
 
 import pytest
 
+from fullstory_dagster.api import RetryPolicy
 from fullstory_dagster.api.clock import SystemClock, instant_of_date
 from fullstory_dagster.errors import ClockAheadError
 from fullstory_dagster.simulator.process import SimulatorProcess
@@ -50,6 +52,17 @@ def test_a_clock_behind_is_believed(make_client: MakeClient) -> None:
     before = datetime.now(timezone.utc) - timedelta(days=30)
     fetched, _ = fetch(client)
     assert before <= fetched.requested_at <= fetched.received_at <= datetime.now(timezone.utc) - timedelta(days=30)
+
+
+def test_a_retry_after_that_is_a_date_is_measured_by_the_clock_that_wrote_it(
+    make_client: MakeClient, simulator: SimulatorProcess
+) -> None:
+    # An hour of difference would make it an hour's wait, which is given up at once.
+    client = make_client(clock=ShiftedClock(timedelta(hours=-1)), retry=RetryPolicy(backoff_base_s=0.001))
+    soon = format_datetime(datetime.now(timezone.utc) + timedelta(seconds=1), usegmt=True)
+    simulator.set_faults([{"route": "export_start", "status": 429, "retry_after": soon}])
+    fetch(client)
+    assert count(simulator, "export_start") == 2
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from fullstory_dagster.api import FetchedBundle, FullStoryClient, ListedBundle, RateLimiter, RetryPolicy
-from fullstory_dagster.errors import RequestRefusedError
+from fullstory_dagster.errors import BundleTooLargeError, RequestRefusedError
 
 from .fake_clock import EPOCH, FakeClock
 from .scripted_adapter import ScriptedAdapter
@@ -23,7 +23,7 @@ LENGTH = {"Content-Length": str(len(CONTENT))}
 BUNDLE = ListedBundle(EPOCH, EPOCH + timedelta(hours=24), "42")
 
 
-def download(adapter: ScriptedAdapter, directory: Path) -> tuple[FetchedBundle, bytes]:
+def download(adapter: ScriptedAdapter, directory: Path, max_bytes: int | None = None) -> tuple[FetchedBundle, bytes]:
     file, clock = io.BytesIO(), FakeClock()
     with FullStoryClient(
         api_key="k",
@@ -32,6 +32,7 @@ def download(adapter: ScriptedAdapter, directory: Path) -> tuple[FetchedBundle, 
         retry=RetryPolicy(max_requests=3),
         clock=clock,
         session=adapter.session(),
+        max_unpacked_bytes=max_bytes,
     ) as client:
         fetched = client.download_bundle(BUNDLE, into=file)
     return fetched, file.getvalue()
@@ -109,3 +110,11 @@ def test_the_download_request_is_the_documented_one(tmp_path: Path) -> None:
     download(adapter, tmp_path)
     assert adapter.sent[0].url == f"{URL}/api/v1/export/get?id=42"
     assert adapter.sent[0].headers["Authorization"] == "Basic k"
+
+
+@pytest.mark.parametrize("headers", [LENGTH, {}], ids=["announced", "not announced"])
+def test_a_file_larger_than_any_bundle_may_be_is_refused_at_once(tmp_path: Path, headers: Mapping[str, str]) -> None:
+    adapter = ScriptedAdapter((200, headers, CONTENT))
+    with pytest.raises(BundleTooLargeError, match=r"bundle 42 .* more than 20 bytes .* FULLSTORY_MAX_BUNDLE_GB"):
+        download(adapter, tmp_path, max_bytes=20)
+    assert len(adapter.sent) == 1

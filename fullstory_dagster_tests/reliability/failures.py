@@ -170,7 +170,8 @@ FAILURES: tuple[Failure, ...] = (
         "429, asks to wait until a date",
         errors.RateLimitedError,
         API,
-        _status(429, retry_after=format_datetime(NOW + timedelta(seconds=100), usegmt=True)),
+        # FullStory's own clock measures it, which is the real one here.
+        _status(429, retry_after=format_datetime(datetime.now(timezone.utc) + timedelta(seconds=250), usegmt=True)),
     ),
     Failure("429, does not say how long", errors.RateLimitedError, API, _status(429)),
     Failure(

@@ -245,7 +245,7 @@ def _left_nothing(ingestion: Ingestion, error: FullStoryError, failure: Failure)
     assert attempt.is_transient is failure.is_transient
     folder = ingestion.settings.data_dir
     kept = {path.relative_to(folder).parts[0] for path in folder.rglob("*") if path.is_file()}
-    assert kept <= {"attempts", "rate_limit"}
+    assert kept <= {"attempts", "locks", "rate_limit"}
 
 
 def _searched(fetched: Fetched, caplog: pytest.LogCaptureFixture) -> Counter[str]:
