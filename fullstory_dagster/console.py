@@ -57,7 +57,7 @@ def _line(outcome: Outcome[Load]) -> str:
         rejected = f", {load.rows_rejected} rejected" if load.rows_rejected else ""
         return f"{outcome.window}: {load.rows_kept:,} rows{rejected}"
     # The summary says why.
-    return f"{outcome.window}: {'skipped' if outcome.is_unavailable else 'FAILED'}"
+    return f"{outcome.window}: {'FAILED' if outcome.error and not outcome.is_unavailable else 'skipped'}"
 
 
 def print_summary(console: Console, summary: SyncSummary, dbt: str | None) -> None:

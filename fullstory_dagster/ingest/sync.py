@@ -144,15 +144,23 @@ def sync(
     wanted: list[Window] = []
     to_fetch: set[Window] = set()
     now = ingestion.clock.now()
+
+    def is_done(load: Load | None) -> bool:
+        return load is not None and (load.is_settled or now < load.window.settled_at)
+
+    def is_done_by_others(window: Window) -> bool:
+        # What was not parsed was not loaded either: only the others cost a look into the warehouse.
+        return ingestion.dataset.get(window) is not None and is_done(ingestion.warehouse.current_loads().get(window))
+
     for status in _choose(ingestion, read_status(ingestion), start, end):
         window = status.window
-        if status.load and (status.load.is_settled or now < window.settled_at):
+        if is_done(status.load):
             summary.skipped[window] = "already loaded"
             continue
         wanted.append(window)
         if _has_to_be_fetched(ingestion, status):
             to_fetch.add(window)
-    _load_each(ingestion, wanted, to_fetch, jobs, summary, progress)
+    _load_each(ingestion, wanted, to_fetch, jobs, summary, progress, is_done_by_others)
     return summary
 
 
@@ -206,6 +214,7 @@ def _load_each(
     jobs: int | None,
     summary: SyncSummary,
     progress: Progress | None,
+    is_done_by_others: Callable[[Window], bool] = lambda _: False,
     *,
     allow_shrink: bool = False,
 ) -> None:
@@ -214,13 +223,17 @@ def _load_each(
     with ExitStack() as stack:
         client = stack.enter_context(ingestion.client()) if to_fetch else None
 
-        def prepare(window: Window) -> None:
+        def prepare(window: Window) -> bool:
+            """Whether there is something to append: another run may have come first while this one waited."""
             # Held until the window is appended, so that no other run fetches or parses it anew in between.
             ingestion.window_locks.acquire(window)
+            if is_done_by_others(window):
+                return False
             fetched_by_others = window in not_kept and ingestion.has_usable_bundle(window)
             if client and window in to_fetch and not fetched_by_others:
                 ingestion.fetch(window, client)
             ingestion.parse(window)
+            return True
 
         stack.callback(_let_go, ingestion, windows)
         outcomes = stack.enter_context(closing(each_window(windows, prepare, jobs or ingestion.settings.jobs)))
@@ -229,6 +242,8 @@ def _load_each(
             ingestion.window_locks.release(prepared.window)
             if ended.result:
                 summary.loaded.append(ended.result)
+            elif ended.error is None:
+                summary.skipped[ended.window] = "already loaded"
             elif ended.is_unavailable:
                 summary.skipped[ended.window] = str(ended.error)
             elif ended.error:
@@ -249,8 +264,8 @@ def _let_go(ingestion: Ingestion, windows: list[Window]) -> None:
         ingestion.window_locks.release(window)
 
 
-def _appended(ingestion: Ingestion, prepared: Outcome[None], allow_shrink: bool) -> Outcome[Load]:
-    if prepared.error:
+def _appended(ingestion: Ingestion, prepared: Outcome[bool], allow_shrink: bool) -> Outcome[Load]:
+    if prepared.error or not prepared.result:
         return Outcome(prepared.window, error=prepared.error)
     try:
         return Outcome(prepared.window, result=ingestion.append(prepared.window, allow_shrink=allow_shrink))

@@ -71,20 +71,24 @@ class Account:
 
     def start(self, *arguments: str, prefix: Sequence[str] = (), **options: Any) -> subprocess.Popen[bytes]:
         """Start a command."""
+        return self._popen([*prefix, *CLI, *arguments], **options)
+
+    def start_script(self, script: str, *arguments: str, **options: Any) -> subprocess.Popen[bytes]:
+        """Start a Python script with the account's settings in its environment."""
+        return self._popen([sys.executable, "-c", script, *arguments], **options)
+
+    def _popen(self, command: Sequence[str], **options: Any) -> subprocess.Popen[bytes]:
         return subprocess.Popen(
-            [*prefix, *CLI, *arguments],
+            command,
             cwd=self.folder,
             env=os.environ | self._environment,
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            **options,
+            **{"stdin": subprocess.DEVNULL, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE} | options,
         )
 
-    def run(self, *arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    def run(self, *arguments: str, prefix: Sequence[str] = (), **environment: str) -> subprocess.CompletedProcess[str]:
         """Run a command to its end."""
         return subprocess.run(
-            [*CLI, *arguments],
+            [*prefix, *CLI, *arguments],
             cwd=self.folder,
             env=os.environ | self._environment | environment,
             stdin=subprocess.DEVNULL,
