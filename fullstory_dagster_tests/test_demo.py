@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ipaddress
 import os
 import signal
 import socket
@@ -19,6 +20,7 @@ import pytest
 from fullstory_dagster.demo import demo_account, settings_or_demo
 from fullstory_dagster.errors import SettingsError, UsageError
 from fullstory_dagster.simulator.config import DEFAULT_KEY
+from fullstory_dagster_tests.reachability import addresses_that_answer
 
 CLI = (sys.executable, "-m", "fullstory_dagster.cli")
 NOW = datetime(2026, 6, 9, 15, tzinfo=timezone.utc)
@@ -194,12 +196,30 @@ def session_of(leader: int) -> list[int]:
     return [int(pid) for pid, sid, state in rows if int(sid) == leader and not state.startswith("Z")]
 
 
+def command_with(leader: int, *words: str) -> list[str]:
+    """The command line of the first process of a session that has all these words."""
+    members = ",".join(map(str, session_of(leader)))
+    listed = subprocess.run(
+        ["ps", "-ww", "-o", "args=", "-p", members], capture_output=True, text=True, check=True
+    ).stdout
+    return next(line.split() for line in listed.splitlines() if set(words) <= set(line.split()))
+
+
+def is_loopback(address: str) -> bool:
+    return ipaddress.ip_address(address).is_loopback
+
+
 @pytest.mark.slow
 @pytest.mark.timeout(200)
 @pytest.mark.parametrize("how", ["ctrl-c", "SIGINT to it alone", "SIGTERM to it alone"])
-def test_dev_serves_the_ui_and_leaves_no_process_behind(dev: subprocess.Popen[str], how: str) -> None:
+def test_dev_serves_the_ui_to_this_machine_and_leaves_no_process_behind(
+    dev: subprocess.Popen[str], free_port: int, how: str
+) -> None:
     # dev, dagster dev, its code server, webserver, daemon, and the simulator.
     assert len(session_of(dev.pid)) >= 6
+    # The UI starts runs for whoever opens it.
+    assert [address for address in addresses_that_answer(free_port) if not is_loopback(address)] == []
+    assert {"-h", "127.0.0.1"} <= set(command_with(dev.pid, "dagster", "dev"))
     if how == "ctrl-c":
         os.killpg(dev.pid, signal.SIGINT)
     else:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ipaddress
 import os
 import signal
 import subprocess
@@ -20,6 +21,7 @@ from fullstory_dagster.simulator.config import (
     parse_instant,
 )
 from fullstory_dagster.simulator.process import SimulatorProcess
+from fullstory_dagster_tests.reachability import addresses_that_answer
 
 from .http_client import api, call
 
@@ -43,6 +45,13 @@ def test_it_says_where_it_is_on_one_line_and_ends_on_interrupt() -> None:
         process.send_signal(signal.SIGINT)
         assert process.stdout.read() == ""
         assert process.wait(10) == 0
+
+
+def test_only_this_machine_can_reach_it() -> None:
+    with SimulatorProcess() as simulator:
+        answering = addresses_that_answer(simulator.port)
+    assert "127.0.0.1" in answering
+    assert [address for address in answering if not ipaddress.ip_address(address).is_loopback] == []
 
 
 def test_it_does_not_outlive_the_process_that_started_it() -> None:
