@@ -171,7 +171,7 @@ FAILURES: tuple[Failure, ...] = (
         errors.RateLimitedError,
         API,
         # FullStory's own clock measures it, which is the real one here.
-        _status(429, retry_after=format_datetime(datetime.now(timezone.utc) + timedelta(seconds=250), usegmt=True)),
+        _status(429, retry_after=format_datetime(datetime.now(timezone.utc) + timedelta(seconds=150), usegmt=True)),
     ),
     Failure("429, does not say how long", errors.RateLimitedError, API, _status(429)),
     Failure(
