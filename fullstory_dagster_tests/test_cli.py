@@ -21,10 +21,13 @@ from dotenv import dotenv_values
 from typer.testing import CliRunner
 
 from fullstory_dagster.cli import app
+from fullstory_dagster.errors import RequestRefusedError, WindowNotOfferedError, WindowUnavailableError
 from fullstory_dagster.settings import Settings
 from fullstory_dagster.simulator.config import SimulatorConfig
 from fullstory_dagster.simulator.process import SimulatorProcess
+from fullstory_dagster.store.attempts import AttemptLog
 from fullstory_dagster.store.warehouse import Warehouse
+from fullstory_dagster.windows import Window
 
 HEARS_CTRL_C = ["env", "--default-signal=INT"]
 """A script in the background may have the signal ignored, and its children with it."""
@@ -265,6 +268,57 @@ def test_a_window_that_fails_is_named_and_the_others_stay(
     again = json.loads(cli("sync", "--no-dbt", "--json").stdout)
     assert [len(again[name]) for name in ("loaded", "skipped", "failed")] == [1, 2, 0]
     assert cli("status", "--check").returncode == 0
+
+
+@pytest.mark.slow
+def test_status_tells_every_state_apart_and_how_late_what_is_not_there(cli: Run, connected: Path) -> None:
+    start = {"FULLSTORY_START_DATE": f"{days_ago(9):%Y-%m-%d}"}
+    for first, last in ((9, 8), (4, 2)):
+        bounds = ("--from", f"{days_ago(first):%Y-%m-%d}", "--to", f"{days_ago(last):%Y-%m-%d}")
+        assert cli("sync", "--no-dbt", *bounds, **start).returncode == 0
+    with duckdb.connect(str(connected / "data" / "warehouse.duckdb")) as connection:
+        connection.execute(
+            "UPDATE fullstory._loads SET requested_at = window_end WHERE window_start = ?",
+            [days_ago(3).replace(tzinfo=None)],
+        )
+    attempts = AttemptLog(connected / "data" / "attempts" / "fullstory")
+    errors = {
+        8: RequestRefusedError("Refused."),
+        7: WindowUnavailableError("Not yet."),
+        6: WindowNotOfferedError("Old."),
+    }
+    for number, error in errors.items():
+        attempts.record_failure(Window(days_ago(number), days_ago(number - 1)), "fetch", error, days_ago(1))
+
+    before = datetime.now(timezone.utc)
+    ended = cli("status", "--json", **start)
+    after = datetime.now(timezone.utc)
+    assert (ended.returncode, ended.stderr) == (0, "")
+    status = json.loads(ended.stdout)
+    assert [entry["state"] for entry in status["windows"]] == [
+        "empty",
+        "failed",
+        "partial",
+        "not offered",
+        "missing",
+        "loaded",
+        "unsettled",
+        "missing",
+    ]
+    assert status["counts"] == dict.fromkeys(status["counts"], 1) | {"missing": 2}
+    for number, entry in zip(range(9, 1, -1), status["windows"], strict=True):
+        available_at = days_ago(number - 2)
+        assert entry["available_at"] == f"{available_at:%Y-%m-%dT%H:%M:%SZ}"
+        due_at = days_ago(number - 2) if number != 6 else None
+        late = {round((now - due_at) / timedelta(hours=1), 1) for now in (before, after)} if due_at else {None}
+        assert entry["late_hours"] in ({None} if number in (9, 4) else late)
+    assert [entry["error"] for entry in status["windows"]][1:4] == ["Refused.", "Not yet.", "Old."]
+
+    said = cli("status", **start)
+    assert said.returncode == 0
+    for state in ("empty", "unsettled", "missing", "partial", "not offered", "failed"):
+        assert f" UTC: {state}. " in said.stdout
+    assert " h late)\n" in said.stdout
 
 
 @pytest.mark.slow

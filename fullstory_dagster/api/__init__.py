@@ -6,7 +6,7 @@ Does not belong here: rows, tables, paths of the bundle store, and whoever orche
 
 from fullstory_dagster.api.answers import FetchedBundle, ListedBundle, Location
 from fullstory_dagster.api.client import FullStoryClient, base_url_of_key
-from fullstory_dagster.api.clock import Clock, SystemClock
+from fullstory_dagster.api.clock import BoundedClock, Clock, SystemClock
 from fullstory_dagster.api.coverage import cover_window
 from fullstory_dagster.api.rate_limit import Limit, RateLimiter
 from fullstory_dagster.api.retry import FAILURES, FailureRow, Remedy, RetryPolicy
@@ -14,6 +14,7 @@ from fullstory_dagster.api.transport import Timeouts
 
 __all__ = [
     "FAILURES",
+    "BoundedClock",
     "Clock",
     "FailureRow",
     "FetchedBundle",

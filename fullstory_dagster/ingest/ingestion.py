@@ -14,6 +14,7 @@ from typing import Any
 import polars as pl
 
 from fullstory_dagster.api import (
+    BoundedClock,
     FetchedBundle,
     FullStoryClient,
     Limit,
@@ -98,12 +99,14 @@ class Ingestion:
         """A client for the account; close it after.
 
         Args:
-            patience_s: for somebody who cannot wait: every request is sent once and answered within this.
+            patience_s: for a caller who cannot wait and asks again soon, such as a sensor's tick: every request is sent
+                once, may take this long, and is not sent at all if the rate limit would make it wait longer.
 
         Raises:
             SettingsError: there is no API key.
         """
         settings = self.settings
+        clock = self.clock if patience_s is None else BoundedClock(self.clock, patience_s)
         key = settings.require_api_key()
         limits = dict(DEFAULT_LIMITS)
         if settings.downloads_per_minute:
@@ -112,7 +115,7 @@ class Ingestion:
             del limits["get"]
         base_url = settings.api_url or base_url_of_key(key)
         limiter = RateLimiter(
-            settings.data_dir / "rate_limit", base_url=base_url, api_key=key, limits=limits, clock=self.clock
+            settings.data_dir / "rate_limit", base_url=base_url, api_key=key, limits=limits, clock=clock
         )
         timeouts, retry = None, None
         if patience_s is not None:
@@ -124,7 +127,7 @@ class Ingestion:
             limiter=limiter,
             timeouts=timeouts,
             retry=retry,
-            clock=self.clock,
+            clock=clock,
             max_unpacked_bytes=settings.max_bundle_bytes,
             max_unpacked_ratio=settings.max_bundle_ratio,
         )

@@ -2,21 +2,27 @@
 
 from __future__ import annotations
 
+import base64
+import socket
+from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import dagster as dg
 import pytest
 from dagster._core.storage.partition_status_cache import AssetPartitionStatus
 
+from fullstory_dagster.definitions import build_definitions
 from fullstory_dagster.defs.assets import build_assets
 from fullstory_dagster.defs.names import LOAD_JOB
 from fullstory_dagster.defs.partitions import window_partitions
+from fullstory_dagster.defs.sensors import build_sensors
 from fullstory_dagster.simulator.locations import SIGNATURE_PARAMETER
 from fullstory_dagster.simulator.process import SimulatorProcess
 
-from .conftest import CANARY_KEY, INGEST, NOW, SCHEMA, AccountAt, Materialize, day, key_of
+from .conftest import CANARY_KEY, INGEST, NOW, SCHEMA, AccountAt, Materialize, StillClock, day, key_of
 
 pytestmark = pytest.mark.slow
 
@@ -166,32 +172,97 @@ def test_the_warehouse_is_free_after_a_load_that_failed(
         assert connection.execute(f"SELECT count(*) > 0 FROM {SCHEMA}.events").fetchone() == (True,)
 
 
+FAILURES: dict[str, dict[str, Any]] = {
+    "401": {"route": "export_start", "status": 401, "body": f"no such key: {CANARY_KEY}"},
+    "403": {"route": "operation", "status": 403, "body": {"message": f"Basic {CANARY_KEY}"}},
+    "429": {"route": "results", "status": 429, "retry_after": 9999},
+    "500": {"route": "export_start", "status": 500, "body": f"trace of {quote(CANARY_KEY, safe='')}"},
+    "redirect": {"route": "location", "redirect": f"https://elsewhere.test/?key={CANARY_KEY}"},
+    "HTML": {"route": "results", "html": True},
+    "corrupt gzip": {"route": "location", "corrupt_gzip": True},
+    "cut JSON": {"route": "location", "cut_json": True},
+    "FAILED": {"route": "operation", "operation_state": "FAILED", "error_details": f"of {CANARY_KEY}"},
+    "expired": {"route": "results", "expired_location": True},
+    "another host": {"route": "results", "location": f"http://elsewhere.test/file?key={CANARY_KEY}"},
+    "reset": {"route": "location", "reset_after_bytes": 100},
+}
+"""A fault each, with the key in what FullStory says wherever it says anything."""
+
+
+@dataclass
+class HastyClock(StillClock):
+    """A clock on which waiting takes no time, and time goes on by what was waited."""
+
+    waited_s: float = 0.0
+
+    def monotonic(self) -> float:
+        return super().monotonic() + self.waited_s
+
+    def sleep(self, seconds: float) -> None:
+        self.waited_s += seconds
+        self.at += timedelta(seconds=seconds)
+
+
 def test_dagster_stores_nothing_personal_and_no_secret(
-    definitions: dg.Definitions,
-    account: AccountAt,
-    simulator: SimulatorProcess,
-    stored_instance: dg.DagsterInstance,
-    tmp_path: Path,
+    account: AccountAt, simulator: SimulatorProcess, stored_instance: dg.DagsterInstance, tmp_path: Path
 ) -> None:
-    simulator.set_faults([{"route": "location", "status": 403, "times": -1, "skip": 1}])
-    job = definitions.resolve_job_def(LOAD_JOB)
-    outcomes = []
-    for partition in ("2026-06-02", "2026-06-03"):
-        for name in INGEST:
-            result = job.execute_in_process(
-                instance=stored_instance,
-                asset_selection=[key_of(name)],
-                partition_key=partition,
-                raise_on_error=False,
-            )
-            outcomes.append(result.success)
-    assert outcomes == [True, True, True, False, False, False]
+    hasty = AccountAt(account.settings, HastyClock())
+    job = build_definitions(hasty.settings, account=hasty).resolve_job_def(LOAD_JOB)
+    [sensor, _] = build_sensors(hasty.settings, [])
+
+    def run(name: str, partition: str) -> dg.ExecuteInProcessResult:
+        return job.execute_in_process(
+            instance=stored_instance, asset_selection=[key_of(name)], partition_key=partition, raise_on_error=False
+        )
+
+    assert all(run(name, "2026-06-02").success for name in INGEST)
     personal = personal_texts(account)
-    signatures = {request["query"][SIGNATURE_PARAMETER] for request in simulator.requests() if is_signed(request)}
-    assert signatures
-    stored = b"".join(path.read_bytes() for path in (tmp_path / "home").rglob("*") if path.is_file())
-    assert b"2026-06-02" in stored
-    assert [text for text in (CANARY_KEY, *signatures, *personal) if text.encode() in stored] == []
+    signatures: set[str] = set()
+    said: dict[str, str] = {}
+    for failed, fault in FAILURES.items():
+        simulator.set_faults([fault | {"times": -1}])
+        result = run("raw_bundles", "2026-06-03")
+        assert not result.success, failed
+        said[failed] = failure(result)
+        with dg.build_sensor_context(instance=stored_instance, resources={"account": hasty}) as context:
+            said[f"tick after {failed}"] = str(sensor(context))
+        signatures |= {request["query"][SIGNATURE_PARAMETER] for request in simulator.requests() if is_signed(request)}
+    # And nobody there at all.
+    with socket.socket() as closed:
+        closed.bind(("127.0.0.1", 0))
+        gone = AccountAt(
+            account.settings.with_changes(api_url=f"http://127.0.0.1:{closed.getsockname()[1]}"), hasty.clock
+        )
+    job = build_definitions(gone.settings, account=gone).resolve_job_def(LOAD_JOB)
+    said["refused"] = failure(run("raw_bundles", "2026-06-03"))
+    assert "No answer from 127.0.0.1" in said["refused"]
+    assert len(signatures) > 5
+    assert all(key in said[failed] for failed, key in {"401": "FULLSTORY_API_KEY", "429": "9,999 s"}.items())
+
+    packed = base64.b64encode(CANARY_KEY.encode()).decode()
+    secrets = {CANARY_KEY, quote(CANARY_KEY, safe=""), quote(CANARY_KEY), packed, packed.rstrip("="), *signatures}
+    home, data = (
+        {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+        for folder in (tmp_path / "home", account.settings.data_dir)
+    )
+    assert any(b"2026-06-02" in content for content in home.values())
+    assert any(path.match("attempts/*/20260603T0000Z.json") for path in data)
+    runs = stored_instance.get_runs()
+    assert len(runs) == len(INGEST) + len(FAILURES) + 1
+    for each in runs:
+        said[f"run {each.run_id}"] = repr((each.run_config, each.tags, stored_instance.all_logs(each.run_id)))
+    checks = stored_instance.event_log_storage.get_asset_check_execution_history(
+        dg.AssetCheckKey(key_of("events"), "every_window_is_loaded"), limit=100
+    )
+    assert len(checks) > 1
+    said["checks"] = repr(checks)
+    everything = home | data | {Path(name): sentence.encode() for name, sentence in said.items()}
+    assert [
+        (path, secret) for path, content in everything.items() for secret in secrets if secret.encode() in content
+    ] == []
+    # The rows are in the data dir by intention, and nowhere else.
+    outside = [*home.values(), *(sentence.encode() for sentence in said.values())]
+    assert [text for text in personal for content in outside if text.encode() in content] == []
 
 
 def is_signed(request: dict[str, Any]) -> bool:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import socket
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -11,16 +13,19 @@ from typing import Any
 import dagster as dg
 import pytest
 
+from fullstory_dagster.api import FullStoryClient
 from fullstory_dagster.defs.names import LOAD_JOB
 from fullstory_dagster.defs.partitions import key_range_tags
 from fullstory_dagster.defs.requests import RUNS_UNDER_WAY, WINDOWS_A_RUN
 from fullstory_dagster.defs.sensors import build_sensors
 from fullstory_dagster.errors import ServerError
+from fullstory_dagster.ingest.ingestion import Ingestion
 from fullstory_dagster.ingest.sync import sync
 from fullstory_dagster.settings import Settings
 from fullstory_dagster.simulator.process import SimulatorProcess
+from fullstory_dagster.windows import Window
 
-from .conftest import INGEST, MODELS, NOW, START, AccountAt, Materialize, day, key_of
+from .conftest import INGEST, MODELS, NOW, START, AccountAt, Materialize, StillClock, day, key_of
 
 pytestmark = pytest.mark.slow
 
@@ -297,6 +302,104 @@ def test_a_wrong_key_is_a_sentence_in_the_older_api_s_tick(
 ) -> None:
     wrong = AccountAt(account.settings.with_changes(export_api="bundle", api_key="wrong"), account.clock)
     assert "FULLSTORY_API_KEY" in reason(tick(wrong))
+
+
+@dataclass
+class CountingClock(StillClock):
+    """A still clock that counts how long it was made to wait, and does not."""
+
+    waited_s: float = 0.0
+
+    def sleep(self, seconds: float) -> None:
+        self.waited_s += seconds
+
+
+def test_a_tick_does_not_wait_for_a_network_that_is_down(account: AccountAt, tick: Tick) -> None:
+    # With the policy of a run it slept for more than half a minute, and Dagster ends a tick after 60 s.
+    with socket.socket() as unused:
+        unused.bind(("127.0.0.1", 0))
+        port = unused.getsockname()[1]
+    clock = CountingClock()
+    down = AccountAt(account.settings.with_changes(export_api="bundle", api_url=f"http://127.0.0.1:{port}"), clock)
+    said = reason(tick(down))
+    assert said.startswith(
+        "Nothing to ask for: of 6 windows 0 are loaded; what is to be fetched could not be chosen: No answer from "
+    )
+    assert clock.waited_s == 0
+    # Nothing was found out about any window, so none failed.
+    assert down.ingestion().attempts.all() == {}
+
+
+def test_a_tick_does_not_wait_for_a_rate_limit_and_keeps_to_it(
+    account: AccountAt, tick: Tick, simulator: SimulatorProcess
+) -> None:
+    clock = CountingClock()
+    older = AccountAt(account.settings.with_changes(export_api="bundle"), clock)
+    simulator.set_faults([{"route": "list", "status": 429, "retry_after": 120, "times": 1}])
+    assert "asks to wait 120 s" in reason(tick(older))
+    assert "asks to wait 120 s, longer than the 5 s there are" in reason(tick(older))
+    assert len(simulator.requests()) == 1
+    clock.at += timedelta(seconds=121)
+    assert asked(tick(older)) == [("raw_bundles", "2026-06-01", "2026-06-06")]
+    assert clock.waited_s == 0
+
+
+def test_what_is_here_goes_on_while_fullstory_cannot_be_asked(
+    account: AccountAt, tick: Tick, materialize: Materialize, simulator: SimulatorProcess
+) -> None:
+    assert materialize("raw_bundles", 1).success
+    account.clock.at = NOW + HOUR
+    older = AccountAt(account.settings.with_changes(export_api="bundle"), account.clock)
+    simulator.set_faults([{"route": "list", "status": 503, "times": -1}])
+    assert asked(tick(older)) == [("parsed_events", "2026-06-01", "2026-06-01")]
+    assert len([request for request in simulator.requests() if "list" in request["path"]]) == 1
+
+
+def test_a_tick_does_not_wait_for_a_list_that_does_not_end(
+    account: AccountAt, tick: Tick, simulator: SimulatorProcess, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Each answer is quick enough, or a name is looked up for minutes: only the whole has a bound.
+    def endless(self: Ingestion, windows: Sequence[Window], client: FullStoryClient) -> dict[Window, str]:
+        released.wait(30)
+        return {}
+
+    released = threading.Event()
+    monkeypatch.setattr(Ingestion, "note_uncovered", endless)
+    monkeypatch.setattr("fullstory_dagster.defs.requests.LIST_PATIENCE_S", 0.2)
+    older = AccountAt(account.settings.with_changes(export_api="bundle"), account.clock)
+    try:
+        assert "FullStory's list of bundles did not come within 0.2 s; the next tick asks again" in reason(tick(older))
+    finally:
+        released.set()
+
+
+def test_no_more_than_a_few_runs_of_the_sensor_s_wait_at_a_time(
+    account: AccountAt, tick: Tick, definitions: dg.Definitions, instance: dg.DagsterInstance
+) -> None:
+    account.clock.at = START + timedelta(days=400)
+    result = tick()
+    assert isinstance(result, dg.SensorResult)
+    for run in result.run_requests or ():
+        put_under_way(instance, definitions, run)
+    said = reason(tick())
+    assert said == (
+        "Nothing to ask for: of 399 windows 0 are loaded; 120 are under way; 279 more wait until fewer than 4 runs are "
+        "under way."
+    )
+    # A backfill that a person started is none of them.
+    for run in instance.get_runs()[:2]:
+        instance.report_run_failed(run)
+    assert len(asked(tick())) == 2
+
+
+def test_a_window_from_before_the_start_date_is_not_asked_for(tick: Tick, account: AccountAt) -> None:
+    # It stays in sight because it is loaded, and is no partition any more.
+    prompt = AccountAt(account.settings.with_changes(delay_hours=0), account.clock)
+    account.clock.at = day(1).end
+    sync(prompt.ingestion())
+    account.clock.at = day(4).end
+    later = AccountAt(account.settings.with_changes(start=day(2).start), account.clock)
+    assert asked(tick(later)) == [("raw_bundles", "2026-06-02", "2026-06-03")]
 
 
 def test_the_sensor_runs_by_default_unless_a_schedule_is_set(settings: Settings) -> None:
