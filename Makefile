@@ -2,6 +2,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(CURDIR)/$(VENV)/bin
 READY := $(VENV)/.ready
+REPORT = FULLSTORY_TESTS_REPORT="$(CURDIR)/docs/reliability"
 
 .DEFAULT_GOAL := help
 .PHONY: help install demo dev test unit lint fix types dbt check soak reliability constraints clean
@@ -54,10 +55,11 @@ dbt: $(READY) ## dbt build with unit tests, and its docs, on a temporary DuckDB
 check: lint types dbt test ## what CI runs
 
 soak: $(READY) ## the reliability and growth tests with their full counts, by hand
-	@FULLSTORY_TESTS_SOAK=1 $(BIN)/python -m pytest -m soak --timeout 7200
+	@FULLSTORY_TESTS_SOAK=1 $(REPORT) $(BIN)/python -m pytest -m soak --timeout 7200
+	@$(BIN)/python -m fullstory_dagster_tests.reliability.report
 
-reliability: $(READY) ## failures, kills and made-up inputs; renews docs/reliability.md
-	@FULLSTORY_TESTS_REPORT="$(CURDIR)/docs/reliability" $(BIN)/python -m pytest -n0 fullstory_dagster_tests/reliability fullstory_dagster_tests/ingest/test_rows_to_warehouse.py
+reliability: $(READY) ## what each failure does; renews docs/reliability.md, as soak does
+	@$(REPORT) $(BIN)/python -m pytest -m 'not soak' fullstory_dagster_tests/reliability
 	@$(BIN)/python -m fullstory_dagster_tests.reliability.report
 
 constraints: $(READY) ## pin the whole set anew

@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import os
+from collections import Counter
+from collections.abc import Iterator
 from pathlib import Path
 
 import hypothesis
 import pytest
+
+from fullstory_dagster_tests.reliability.report import record_rows
 
 # The same examples on every machine and in every run; a number of a test's own says how many.
 hypothesis.settings.register_profile("reproducible", derandomize=True, deadline=None)
@@ -22,3 +26,11 @@ def _clean_surroundings(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None
         if name.startswith(("FULLSTORY_", "DAGSTER_")) and not name.startswith(_ASKS_FOR_TESTS):
             monkeypatch.delenv(name)
     monkeypatch.chdir(tmp_path)
+
+
+@pytest.fixture(scope="module")
+def examples() -> Iterator[Counter[str]]:
+    """How many examples each property was tested with, by what it says; the page on reliability has it."""
+    counted: Counter[str] = Counter()
+    yield counted
+    record_rows("examples", {what: {"examples": n} for what, n in counted.items()})

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import random
+from collections import Counter
 from typing import Any
 
 import polars as pl
@@ -14,6 +15,7 @@ from hypothesis import strategies as st
 from fullstory_dagster.fields import FIELDS
 from fullstory_dagster.parse.bundle import BundleParser, read_one_by_one
 from fullstory_dagster.parse.columns import ColumnReader
+from fullstory_dagster_tests.counts import count
 from fullstory_dagster_tests.sample_events import DAY, event
 
 from .test_round_trip import names, values
@@ -124,11 +126,13 @@ def test_what_is_odd_is_not_made_up_for_by_other_rows(name: str, other: dict[str
         assert read(*[compact(other)] * n, ODD[name]) is None
 
 
-@settings(max_examples=600, suppress_health_check=[HealthCheck.too_slow])
+@pytest.mark.soak
+@settings(max_examples=count(600, full=10_000), suppress_health_check=[HealthCheck.too_slow])
 @given(rows=st.lists(st.dictionaries(names, values, max_size=6).map(lambda more: event() | more), max_size=4))
 @example(rows=[event(PageName=":x"), event(PageDuration=None)])
-def test_any_rows_read_at_once_are_as_they_are_one_by_one(rows: list[dict[str, Any]]) -> None:
+def test_any_rows_read_at_once_are_as_they_are_one_by_one(examples: Counter[str], rows: list[dict[str, Any]]) -> None:
     check(*map(compact, rows))
+    examples["arbitrary rows, read at once as one by one"] += 1
 
 
 fragments = st.sampled_from(
@@ -136,15 +140,17 @@ fragments = st.sampled_from(
 )
 
 
-@settings(max_examples=1500)
+@pytest.mark.soak
+@settings(max_examples=count(1500, full=30_000))
 @given(texts=st.lists(st.lists(fragments, max_size=8).map("".join), min_size=1, max_size=3), is_name=st.booleans())
-def test_no_text_deceives_the_counting(texts: list[str], is_name: bool) -> None:
+def test_no_text_deceives_the_counting(examples: Counter[str], texts: list[str], is_name: bool) -> None:
     # Spliced in as it is: it may close the text it stands in, double a name, or be no JSON at all.
     plain = compact(event(PageName="a"))
     rows = [plain[:-1] + (f',"{text}":1}}' if is_name else f',"evt_x":"{text}"}}') for text in texts]
     got = read(plain, *rows)
     if got is not None:
         assert got.equals(one_by_one(plain, *rows))
+    examples["texts that look like JSON, read at once as one by one or not at all"] += 1
 
 
 def test_names_are_learnt_as_they_come_and_kept_in_their_order() -> None:

@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import json
 import math
+from collections import Counter
 from contextlib import suppress
 from decimal import Decimal
 from typing import Any
 
 import duckdb
+import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from fullstory_dagster.errors import BundleFormatError
 from fullstory_dagster.fields import FIELDS, FIELDS_BY_NAME, LEGACY_NAMES
 from fullstory_dagster.parse.bundle import BundleParser
+from fullstory_dagster_tests.counts import count
 from fullstory_dagster_tests.sample_events import DAY, event
 
 texts = st.text(max_size=12)  # lone surrogates among them are left out by hypothesis and tested by themselves
@@ -104,13 +107,17 @@ def check_kept(row: dict[str, Any], kept: dict[str, Any]) -> None:
     assert custom.keys() <= row.keys()
 
 
-@settings(max_examples=400, suppress_health_check=[HealthCheck.too_slow])
+@pytest.mark.soak
+@settings(max_examples=count(400, full=5_000), suppress_health_check=[HealthCheck.too_slow])
 @given(row=events, indent=st.sampled_from([None, 1]), is_ascii=st.booleans())
 @example(row=event(PageDuration=1.0, PageId="12", EventCumulativeLayoutShift=2**53 + 1), indent=None, is_ascii=True)
 @example(row=event(PageAgent="old", PageUserAgent=["new"]), indent=None, is_ascii=True)
 @example(row=event(UserId="12", EventType=1.5, EventStart="2026-06-01T14:00:00+02:00"), indent=1, is_ascii=False)
-def test_every_value_of_an_event_is_found_again(row: dict[str, Any], indent: int | None, is_ascii: bool) -> None:
+def test_every_value_of_an_event_is_found_again(
+    examples: Counter[str], row: dict[str, Any], indent: int | None, is_ascii: bool
+) -> None:
     check(row, indent=indent, is_ascii=is_ascii)
+    examples["arbitrary events, into columns and CustomVars and out again"] += 1
 
 
 @settings(max_examples=150)

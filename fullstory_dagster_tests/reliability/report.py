@@ -57,6 +57,13 @@ def record(section: str, data: dict[str, Any]) -> None:
         path.write_text(json.dumps(data, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
 
 
+def record_rows(section: str, rows: dict[str, Any]) -> None:
+    """Keep some rows of a section, beside those that other tests keep in it; as :func:`record` otherwise."""
+    folder = os.environ.get(REPORT_VARIABLE)
+    if folder:
+        record(section, (recorded(section, Path(folder)) or {}) | rows)
+
+
 def recorded(section: str, folder: Path = SECTIONS_FOLDER) -> dict[str, Any] | None:
     """A section as it was kept; None when there is none."""
     path = folder / f"{section}.json"
