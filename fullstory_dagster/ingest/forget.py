@@ -17,6 +17,7 @@ from fullstory_dagster.errors import (
     BundleDamagedError,
     BundleFormatError,
     BundleIncompleteError,
+    BundleTooLargeError,
     WindowBusyError,
 )
 from fullstory_dagster.forgotten import Carrier, Erasure, Given, Matcher, NameCollector, Names
@@ -32,7 +33,7 @@ from fullstory_dagster.windows import Window
 
 _RECEIPT_VERSION = 1
 _READINGS = 3
-_PASSES_BY = (WindowBusyError, BundleDamagedError, BundleFormatError, BundleIncompleteError)
+_PASSES_BY = (WindowBusyError, BundleDamagedError, BundleFormatError, BundleIncompleteError, BundleTooLargeError)
 """What keeps one window from being done, and none of the others."""
 
 

@@ -352,6 +352,7 @@ class Ingestion:
     def _keep(self, window: Window, scratch: Path, fetched: FetchedBundle, matcher: Matcher) -> BundleFile:
         def unpacked() -> Iterator[bytes]:
             with scratch.open("rb") as packed:
+                # Its bounds were held when it was downloaded.
                 yield from gunzip(iter(lambda: packed.read(_READ_BYTES), b""))
 
         # Before anything is kept: the rows of a person who was erased do not lie here raw, not for a moment.

@@ -70,8 +70,9 @@ def open_pieces(chunks: Iterable[bytes]) -> Pieces:
         return _Array(head, source)
     if first in (b"{", b""):
         return _Lines(head, source)
+    # One byte is all that is quoted, here and below: these sentences are kept, and more may be somebody's data.
     raise BundleFormatError(
-        f"The bundle is neither a JSON array nor NDJSON: it begins with {head.lstrip(_BLANK)[:40]!r}.", byte_offset=0
+        f"The bundle is neither a JSON array nor NDJSON: its first byte is {first!r}.", byte_offset=0
     )
 
 
@@ -199,7 +200,7 @@ class _Array:
                 return
             if self._after_row != (found.group() == b","):
                 raise BundleFormatError(
-                    f"The bundle's JSON array has {self._buffer[self._at : self._at + 20]!r} where "
+                    f"The bundle's JSON array has {self._buffer[self._at : self._at + 1]!r} where "
                     f"{'a comma' if self._after_row else 'a row'} should be.",
                     byte_offset=self._dropped + self._at,
                 )
@@ -245,7 +246,7 @@ class _Array:
         for piece in (self._buffer[self._at :], *self._source):
             if piece.strip(_BLANK):
                 raise BundleFormatError(
-                    f"The bundle goes on after the end of its JSON array: {piece.strip(_BLANK)[:40]!r}.",
+                    f"The bundle goes on after the end of its JSON array: {piece.strip(_BLANK)[:1]!r}.",
                     byte_offset=self._dropped + self._at,
                 )
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import time
 from collections.abc import Iterator
 
@@ -123,10 +124,10 @@ def test_elements_without_one_comma_between_them_are_refused(content: bytes, off
 @pytest.mark.parametrize(
     "content", [b"<!doctype html><html>", b'"text"', b"UserId,SessionId\n1,2\n", b"\x1f\x8b", b"null"]
 )
-def test_what_is_neither_array_nor_ndjson_is_refused_with_how_it_begins(content: bytes) -> None:
+def test_what_is_neither_array_nor_ndjson_is_refused_with_its_first_byte(content: bytes) -> None:
     with pytest.raises(BundleFormatError, match="neither a JSON array nor NDJSON") as refused:
         rows(content)
-    assert repr(content[:8])[2:-1] in str(refused.value)
+    assert f"first byte is {content[:1]!r}." in str(refused.value)
     assert refused.value.byte_offset == 0
 
 
@@ -158,3 +159,15 @@ json_values = st.recursive(
 def test_any_array_comes_apart_into_its_values(values: list[object], size: int, indent: int | None) -> None:
     content = json.dumps(values, indent=indent).encode()
     assert [json.loads(row) for row in rows(content, size)] == values
+
+
+@pytest.mark.parametrize(
+    "content",
+    [b"ann@one.test,1,2", b'[{"a": 1} ann@one.test]', b"[,ann@one.test]", b'[{"a": 1}] ann@one.test', b"[ann@one.test"],
+    ids=["no JSON", "no comma", "no row", "more than the array", "cut"],
+)
+def test_a_refusal_quotes_nothing_that_a_person_may_have_typed(content: bytes) -> None:
+    # The sentence goes into the attempt log, which nobody searches when a person is erased.
+    with pytest.raises(BundleFormatError) as refused:
+        list(frame_rows([content]))
+    assert not re.search("ann|one.test", str(refused.value))
