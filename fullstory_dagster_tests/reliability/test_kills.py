@@ -22,7 +22,7 @@ from fullstory_dagster.simulator.process import SimulatorProcess
 from fullstory_dagster_tests.counts import count
 
 from .account import N_DAYS, RANGE, START, Account, write_traffic
-from .report import record
+from .report import record_rows
 
 pytestmark = [
     pytest.mark.slow,
@@ -96,17 +96,17 @@ def large_undisturbed(large: SimulatorProcess, tmp_path_factory: pytest.TempPath
 
 @pytest.fixture(scope="module")
 def told() -> Iterator[Told]:
-    """What each test killed, and what it found on the disk right after; the page of the reliability tests has it."""
+    """What each test killed, and where: after which step, or with how much on the disk. The page on reliability has it."""
     told: Told = {}
     yield told
     rows = {}
     for test, (found, n_different) in told.items():
         rows[test] = {
             "kills": sum(found.values()),
-            "found right after": ", ".join(f"{n} × {what}" for what, n in sorted(found.items())),
+            "where": ", ".join(f"{n} × {what}" for what, n in sorted(found.items())),
             "rows that differ after the next run": n_different,
         }
-    record("kills", rows)
+    record_rows("kills", rows)
 
 
 def traced(account: Account, *arguments: str, kill_after: int | None = None) -> list[str]:
