@@ -96,7 +96,7 @@ def large_undisturbed(large: SimulatorProcess, tmp_path_factory: pytest.TempPath
 
 @pytest.fixture(scope="module")
 def told() -> Iterator[Told]:
-    """What each test killed, and where: after which step, or with how much on the disk. The page on reliability has it."""
+    """What each test killed, and where: after which step, or with how much on the disk."""
     told: Told = {}
     yield told
     rows = {}
