@@ -202,7 +202,8 @@ class WarehouseMismatchError(PermanentError):
     """The warehouse was loaded under settings that cannot be mixed with the present ones."""
 
 
-_QUOTED = re.compile(r"'[^']*'|\"[^\"]*\"")
+_QUOTED = re.compile(r"""['"`].*['"`]""")
+"""From the first mark to the last: what is quoted may hold such marks itself."""
 _TOLD = 500
 """Characters of an error that is not ours: some libraries repeat what they were given."""
 
@@ -214,6 +215,8 @@ def sentence_of(error: BaseException) -> str:
     """
     text = " ".join(str(error).split())
     if not isinstance(error, FullStoryError):
-        said = text if isinstance(error, OSError) else _QUOTED.sub("'…'", text)
+        # DuckDB shows the statement, or the row, below the first line.
+        first = " ".join(str(error).strip().partition("\n")[0].split())
+        said = text if isinstance(error, OSError) else _QUOTED.sub("'…'", first)
         text = f"{type(error).__name__}: {said[:_TOLD]}" if said else type(error).__name__
     return text if text.endswith((".", ")")) else f"{text}."

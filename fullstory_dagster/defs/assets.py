@@ -34,7 +34,7 @@ from fullstory_dagster.defs.names import (
 )
 from fullstory_dagster.defs.partitions import window_partitions, windows_of
 from fullstory_dagster.defs.resources import FullStoryAccount
-from fullstory_dagster.errors import WarehouseLockedError, sentence_of
+from fullstory_dagster.errors import FullStoryError, sentence_of
 from fullstory_dagster.ingest.sync import Outcome, T, each_window
 from fullstory_dagster.settings import Settings
 from fullstory_dagster.store.warehouse import Load
@@ -139,7 +139,7 @@ def build_assets(settings: Settings) -> list[dg.AssetsDefinition]:
             # The checks' own step is not reached when this one fails, and what went well is to be checked all the same.
             try:
                 yield from evaluate_windows(context.instance, ingestion, good, WINDOW_CHECKS)
-            except WarehouseLockedError as error:
+            except FullStoryError as error:
                 context.log.warning(f"The windows that are done were not checked: {error}")
 
         with as_failure(f"Appending {name_ranges(windows, _NAMED)}"):
@@ -184,7 +184,7 @@ def _report(
         return
     for window, metadata in good.items():
         yield dg.AssetMaterialization(asset_key=context.asset_key, partition=grid.key(window), metadata=metadata)
-    if check:
+    if check and good:
         yield from check(sorted(good))
     raise_for_failed(name, ended)
 

@@ -39,13 +39,14 @@ def as_failure(what: str) -> Iterator[None]:
     except dg.Failure:
         raise
     except FullStoryError as error:
-        raise dg.Failure(str(error), allow_retries=False) from error
+        # Without what it came from: its sentence is all there is to know, and a library may quote a value.
+        raise dg.Failure(sentence_of(error), allow_retries=False) from None
     except Exception as error:
         raise dg.Failure(
             f"{what} failed with an error nobody expected, which may be a mistake in this project: "
             f"{sentence_of(error)} The traceback follows.",
             allow_retries=False,
-        ) from _without_values(error)
+        ) from _traceback_of(error)
 
 
 def window_failure(window: Window, asset_name: str, error: BaseException) -> str:
@@ -88,7 +89,7 @@ def raise_for_failed(asset_name: str, outcomes: Sequence[Outcome[Any]]) -> None:
         are_done = "1 is" if n_good == 1 else f"{n_good} are"
         description = f"{len(sentences)} of {len(outcomes)} windows failed, {are_done} done and kept. {first}{rest}"
     table = "\n".join(f"- **{window}**: {sentence}" for window, sentence in sorted(sentences.items()))
-    first_error = next(outcome.error for outcome in outcomes if outcome.error)
+    unforeseen = [o.error for o in outcomes if o.error and not isinstance(o.error, FullStoryError)]
     raise dg.Failure(
         description=description,
         metadata={
@@ -97,10 +98,10 @@ def raise_for_failed(asset_name: str, outcomes: Sequence[Outcome[Any]]) -> None:
             "windows done": n_good,
         },
         allow_retries=False,
-    ) from _without_values(first_error)
+    ) from _traceback_of(unforeseen[0] if unforeseen else None)
 
 
-def _without_values(error: BaseException) -> BaseException:
-    if isinstance(error, FullStoryError):
-        return error
+def _traceback_of(error: BaseException | None) -> UnexpectedError | None:
+    if error is None:
+        return None
     return UnexpectedError(sentence_of(error)).with_traceback(error.__traceback__)

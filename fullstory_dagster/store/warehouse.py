@@ -29,6 +29,7 @@ from fullstory_dagster.errors import (
     WarehouseLockedError,
     WarehouseMismatchError,
     WindowShrankError,
+    sentence_of,
 )
 from fullstory_dagster.store.bundles import StoredBundle
 from fullstory_dagster.store.dataset import ParsedWindow
@@ -314,7 +315,8 @@ class Warehouse:
 
     def _error_of(self, error: duckdb.Error) -> FullStoryError:
         """What DuckDB says, as a sentence; its transaction was rolled back."""
-        said = " ".join(str(error).split())
+        # What it quotes is a path in these, and may be a value of somebody's event in all others.
+        said = " ".join(str(error).split()) if isinstance(error, duckdb.IOException) else sentence_of(error)
         if is_disk_full(error):
             return DiskFullError(
                 f"The disk of the warehouse {self.path} ran full; nothing in it was changed. Make room and try again."
