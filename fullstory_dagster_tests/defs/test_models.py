@@ -128,12 +128,13 @@ def test_a_model_that_fails_is_not_materialized_and_the_warehouse_is_free(
         assert connection.execute(f"SELECT count(*) FROM {SCHEMA}._builds WHERE load_id > 0").fetchone() == (3,)
 
 
-def test_dbt_that_cannot_begin_fails_the_run_with_its_sentence(loaded: AccountAt, materialize: Materialize) -> None:
+def test_a_warehouse_without_its_events_fails_the_run_with_its_sentence(
+    loaded: AccountAt, materialize: Materialize
+) -> None:
     with loaded.ingestion().warehouse.writing() as connection:
         connection.execute(f"ALTER TABLE {SCHEMA}.events RENAME TO not_events")
     [sentence] = failures(materialize(MODELS, 1))
-    assert sentence.startswith("dbt build did not begin: ")
-    assert "Table fullstory.events is missing" in sentence
+    assert sentence.startswith("The load log in schema 'fullstory' speaks of loads, but the table events beside it is ")
 
 
 def test_a_full_refresh_builds_anew_what_an_incremental_run_would_leave(
