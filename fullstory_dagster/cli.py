@@ -21,6 +21,7 @@ import typer
 from rich.console import Console
 
 from fullstory_dagster import __version__
+from fullstory_dagster.disk import disk_error
 from fullstory_dagster.errors import FullStoryError, SettingsError, UsageError
 
 if TYPE_CHECKING:
@@ -275,7 +276,7 @@ def main() -> None:
     except FullStoryError as error:
         _fail(error, 1)
     except OSError as error:
-        _fail(_sentence_of(error), 1)
+        _fail(disk_error(error, "It stopped") or _sentence_of(error), 1)
     except SystemExit as ended:
         # Typer makes this code of Ctrl-C, and says nothing.
         if ended.code != _INTERRUPTED:
@@ -300,10 +301,7 @@ def _fail(problem: object, code: int) -> None:
 
 def _sentence_of(error: OSError) -> str:
     where = f" of {error.filename}" if error.filename else ""
-    return (
-        f"The file system says '{error.strerror or error}'{where}; what was loaded before is unchanged. "
-        "FULLSTORY_DATA_DIR has to be writable, with room on its disk."
-    )
+    return f"The file system says '{error.strerror or error}'{where}; what was loaded before is unchanged."
 
 
 def _ingestion() -> Ingestion:

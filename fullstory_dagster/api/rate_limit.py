@@ -19,7 +19,8 @@ from typing import Literal, TypeVar
 from filelock import FileLock, Timeout
 
 from fullstory_dagster.api.clock import Clock, SystemClock
-from fullstory_dagster.errors import RateLimitedError, SettingsError
+from fullstory_dagster.disk import is_disk_full
+from fullstory_dagster.errors import DiskFullError, RateLimitedError, SettingsError
 
 T = TypeVar("T")
 
@@ -96,6 +97,7 @@ class RateLimiter:
         Raises:
             RateLimitedError: the next free slot is more than ``max_wait_s`` away.
             SettingsError: the directory cannot be written.
+            DiskFullError: the disk is full.
         """
         while True:
             slot = self._update(kind, lambda state: self._reserve(kind, state))
@@ -147,6 +149,11 @@ class RateLimiter:
                 "FullStory's rate limit cannot be kept; end that process if it hangs."
             ) from None
         except OSError as error:
+            if is_disk_full(error):
+                raise DiskFullError(
+                    f"FullStory was not asked: its rate limit is kept in {self._directory}, whose disk is full. Make "
+                    "room and try again."
+                ) from error
             raise SettingsError(
                 "FULLSTORY_DATA_DIR", f"has to be writable, but {self._directory} is not: {error.strerror}."
             ) from error

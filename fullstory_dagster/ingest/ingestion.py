@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, suppress
@@ -29,11 +28,11 @@ from fullstory_dagster.api import (
 from fullstory_dagster.api.clock import Clock
 from fullstory_dagster.api.rate_limit import DEFAULT_LIMITS
 from fullstory_dagster.compression import gunzip
+from fullstory_dagster.disk import disk_error, is_writable, refuse_small_disk
 from fullstory_dagster.errors import (
     BundleChangedError,
-    DiskFullError,
     FullStoryError,
-    PermanentError,
+    SettingsError,
     WindowBusyError,
     WindowNotOfferedError,
     WindowUnavailableError,
@@ -49,7 +48,6 @@ from fullstory_dagster.settings import Settings
 from fullstory_dagster.store.attempts import AttemptLog
 from fullstory_dagster.store.bundles import BundleFile, BundleStore, StoredBundle
 from fullstory_dagster.store.dataset import EventDataset, ParsedWindow
-from fullstory_dagster.store.disk import is_disk_full, refuse_small_disk
 from fullstory_dagster.store.forgotten import ForgottenList
 from fullstory_dagster.store.objects import LocalStore
 from fullstory_dagster.store.snapshot import ReadSnapshot
@@ -62,8 +60,6 @@ DATASET_SCHEMA = pl.Schema(
     | {"_window_start": pl.Datetime("us"), "_window_end": pl.Datetime("us"), "_export_id": pl.String()}
 )
 """Columns of a window's Parquet file; times are UTC without zone."""
-
-_NOT_WRITABLE = (errno.EROFS, errno.EACCES, errno.EPERM)
 
 _READ_BYTES = 1 << 20
 _REJECTS_FILE_SCHEMA = pl.Schema(dict(REJECT_SCHEMA) | {"export_id": pl.String()})
@@ -267,6 +263,25 @@ class Ingestion:
                 f"({grid.delay_hours} h after its end); nothing was asked of FullStory."
             )
 
+    def refuse_read_only(self) -> None:
+        """Stop before anything is begun if what is loaded could not be kept.
+
+        Raises:
+            SettingsError: names the setting whose folder is not writable.
+        """
+        folders = {
+            "FULLSTORY_DATA_DIR": self.settings.data_dir,
+            "FULLSTORY_STORE_URL": self.settings.store_dir,
+            "FULLSTORY_WAREHOUSE": self.settings.warehouse.parent,
+        }
+        for setting, folder in folders.items():
+            if not is_writable(folder):
+                raise SettingsError(
+                    setting,
+                    f"has to be writable, but {folder.absolute()} is not; nothing was done. Make it writable, or name "
+                    "another folder.",
+                )
+
     def note_uncovered(self, windows: Sequence[Window], client: FullStoryClient) -> dict[Window, str]:
         """Ask the older API once which of some windows its bundles do not cover, and note those as attempts.
 
@@ -412,24 +427,15 @@ def open_ingestion(settings: Settings, clock: Clock | None = None) -> Ingestion:
     )
 
 
-_DOING = {"fetch": "fetched", "parse": "parsed", "append": "loaded"}
+_DONE = {"fetch": "fetched", "parse": "parsed", "append": "loaded"}
 
 
 def _told(error: Exception, window: Window, stage: str) -> Exception:
     """An error of the file system as a sentence; any other as it is."""
     if isinstance(error, FullStoryError):
         return error
-    if is_disk_full(error):
-        return DiskFullError(
-            f"The disk ran full while the window {window} was being {_DOING[stage]}; what was there before is "
-            "unchanged. Make room and try again."
-        )
-    if isinstance(error, OSError) and error.errno in _NOT_WRITABLE:
-        return PermanentError(
-            f"The window {window} was not {_DOING[stage]}: {error.filename} cannot be written "
-            f"({error.strerror}); what was there before is unchanged. FULLSTORY_DATA_DIR has to be writable.",
-            setting="FULLSTORY_DATA_DIR",
-        )
+    if told := disk_error(error, f"The window {window} was not {_DONE[stage]}"):
+        return told
     return error
 
 

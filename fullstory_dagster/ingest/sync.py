@@ -138,8 +138,10 @@ def sync(
 
     Raises:
         UsageError: the range begins before the start date or is empty.
+        SettingsError: a folder cannot be written.
         WarehouseLockedError: somebody else held the warehouse for too long.
     """
+    ingestion.refuse_read_only()
     summary = SyncSummary()
     wanted: list[Window] = []
     to_fetch: set[Window] = set()
@@ -179,6 +181,7 @@ def reset(
     serves, or serves with far fewer rows, keeps what it has and is named among the failed, unless ``allow_shrink``. The
     other arguments, and errors, as for :func:`sync`.
     """
+    ingestion.refuse_read_only()
     chosen = _choose(ingestion, read_status(ingestion), start, end)
     windows = [status.window for status in chosen]
     to_fetch = {status.window for status in chosen if _has_to_be_fetched(ingestion, status)}

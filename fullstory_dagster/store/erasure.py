@@ -13,10 +13,10 @@ from pathlib import Path
 import duckdb
 from duckdb import DuckDBPyConnection
 
+from fullstory_dagster.disk import refuse_small_disk
 from fullstory_dagster.errors import PermanentError
 from fullstory_dagster.forgotten import CARRIER_COLUMNS, Carrier, Matcher, Names, normalized
 from fullstory_dagster.store.bundles import StoredBundle
-from fullstory_dagster.store.disk import refuse_small_disk
 from fullstory_dagster.store.objects import sync_folder
 from fullstory_dagster.store.tables import EVENTS, LOADS, REJECTED, quote, quote_text, table
 from fullstory_dagster.store.warehouse import Warehouse

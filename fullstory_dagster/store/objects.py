@@ -62,7 +62,7 @@ class LocalStore:
         """See :class:`ObjectStore`. On the same file system as the objects, so that publishing is a rename."""
         folder = self.root / ".scratch"
         folder.mkdir(parents=True, exist_ok=True)
-        _sweep(folder)
+        self.sweep()
         descriptor, path = _locked_file(folder)
         try:
             yield path
@@ -105,17 +105,20 @@ class LocalStore:
         self._path(key).unlink(missing_ok=True)
 
     def sweep(self) -> int:
-        """See :class:`ObjectStore`: the lock on a scratch file ends with its process."""
+        """See :class:`ObjectStore`. The lock on a scratch file ends with its process, also on another machine's."""
         n_removed = 0
         for path in (self.root / ".scratch").glob("*"):
             with suppress(FileNotFoundError):
-                descriptor = os.open(path, os.O_RDONLY)
+                # To write, because a network file system gives no lock on what is open for reading only.
+                descriptor = os.open(path, os.O_RDWR)
                 try:
                     fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
                     path.unlink()
                     n_removed += 1
                 except BlockingIOError:
                     pass
+                except OSError:
+                    n_removed += _remove_if_old(path)
                 finally:
                     os.close(descriptor)
         return n_removed
@@ -125,23 +128,27 @@ class LocalStore:
 
 
 def _locked_file(folder: Path) -> tuple[int, Path]:
-    """A new file in the folder and the descriptor that holds its lock: who has it is alive."""
+    """A new file in the folder, and the descriptor that holds its lock: who has it is alive."""
     while True:
         descriptor, name = tempfile.mkstemp(dir=folder)
-        with suppress(OSError):
+        try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            # A sweep may have come in between and taken the file for one left behind.
+        except BlockingIOError:
+            pass  # a sweep came in between and takes the file for one left behind
+        except OSError:
+            return descriptor, Path(name)  # no locks here: age decides
+        else:
             if os.fstat(descriptor).st_nlink:
                 return descriptor, Path(name)
         os.close(descriptor)
 
 
-def _sweep(folder: Path) -> None:
-    """Remove what killed processes left behind: it may be somebody's raw data, past its retention."""
-    for path in folder.iterdir():
-        with suppress(FileNotFoundError):
-            if time.time() - path.stat().st_mtime > _ABANDONED_AFTER_S:
-                path.unlink()
+def _remove_if_old(path: Path) -> bool:
+    """Where the file system knows no locks: whatever nobody has written to for a day was left by a killed process."""
+    if time.time() - path.stat().st_mtime <= _ABANDONED_AFTER_S:
+        return False
+    path.unlink()
+    return True
 
 
 def publish_text(store: ObjectStore, key: str, text: str) -> None:

@@ -5,13 +5,16 @@ from __future__ import annotations
 import os
 import shutil
 import time
+from contextlib import ExitStack, suppress
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
 
-from fullstory_dagster.errors import DiskFullError
-from fullstory_dagster.store.disk import is_disk_full, refuse_small_disk
+from fullstory_dagster.disk import disk_error, refuse_small_disk
 from fullstory_dagster.store.objects import sync_folder
 from fullstory_dagster.store.warehouse import Warehouse
+
+_COPY_BYTES = 8 << 20
+_NOT_RENEWED = "The read snapshot was not renewed"
 
 
 class ReadSnapshot:
@@ -52,32 +55,35 @@ class ReadSnapshot:
 
         Raises:
             WarehouseLockedError: somebody else held the warehouse for too long.
-            DiskFullError: there is no room for the copy.
+            DiskFullError: there is no room for the copy; the old one stays.
         """
         started = time.perf_counter()
-        self.path.parent.mkdir(parents=True, exist_ok=True)
-        size = self._warehouse.path.stat().st_size if self._warehouse.path.exists() else 0
-        refuse_small_disk(self.path.parent, size, "The read snapshot")
         scratch = self.path.with_name(f".{self.path.name}.{os.getpid()}")
         try:
-            # The connection keeps every other writer out while the file is copied, and leaves nothing in the WAL.
-            with self._warehouse.writing() as connection:
-                connection.execute("CHECKPOINT")
-                shutil.copyfile(self._warehouse.path, scratch)
-                with scratch.open("rb") as written:
-                    os.fsync(written.fileno())
-                # Still under the lock: a copy made before somebody was erased must not come after the one made then.
-                scratch.replace(self.path)
+            size = self._warehouse.path.stat().st_size if self._warehouse.path.exists() else 0
+            refuse_small_disk(self.path.parent, size, "The read snapshot")
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            # Whoever closes a file loses all locks that its process has on it (POSIX), DuckDB's on the warehouse too:
+            # the file we read is closed after the connection.
+            with ExitStack() as closed_last:
+                # The connection keeps every other writer out while the file is copied, and leaves nothing in the WAL.
+                with self._warehouse.writing(_NOT_RENEWED) as connection:
+                    self.delete_unfinished()
+                    connection.execute("CHECKPOINT")
+                    source = closed_last.enter_context(self._warehouse.path.open("rb"))
+                    with scratch.open("wb") as copy:
+                        shutil.copyfileobj(source, copy, _COPY_BYTES)
+                        copy.flush()
+                        os.fsync(copy.fileno())
+                    # Still under the lock: a copy made before somebody was erased must not come after the one made
+                    # then.
+                    scratch.replace(self.path)
             sync_folder(self.path.parent)
         except OSError as error:
-            if is_disk_full(error):
-                raise DiskFullError(
-                    f"The disk ran full while the read snapshot {self.path} was made; an older one is unchanged. Make "
-                    "room and try again."
-                ) from error
-            raise
+            raise disk_error(error, _NOT_RENEWED, self.path) or error from error
         finally:
-            scratch.unlink(missing_ok=True)
+            with suppress(OSError):
+                scratch.unlink(missing_ok=True)
         return time.perf_counter() - started
 
     def delete_unfinished(self) -> None:

@@ -10,9 +10,10 @@ from __future__ import annotations
 import json
 import os
 import re
+import shutil
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import dataclass
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
@@ -22,6 +23,7 @@ import duckdb
 from duckdb import DuckDBPyConnection
 from filelock import FileLock, Timeout
 
+from fullstory_dagster.disk import disk_error, is_writable
 from fullstory_dagster.errors import (
     DiskFullError,
     FullStoryError,
@@ -33,7 +35,6 @@ from fullstory_dagster.errors import (
 )
 from fullstory_dagster.store.bundles import StoredBundle
 from fullstory_dagster.store.dataset import ParsedWindow
-from fullstory_dagster.store.disk import is_disk_full
 from fullstory_dagster.store.tables import (
     EVENTS,
     LOAD_COLUMNS,
@@ -47,6 +48,7 @@ from fullstory_dagster.store.upgrade import Promote, is_up_to_date, refuse_newer
 from fullstory_dagster.windows import Window
 
 _POLL_S = 0.1
+_NOT_CHANGED = "The warehouse was not changed"
 _HOLDER = re.compile(r"PID (\d+)")
 
 
@@ -126,13 +128,15 @@ class Warehouse:
         Raises:
             WarehouseLockedError: somebody else held it for longer than ``lock_timeout_s``.
         """
-        self.path.parent.mkdir(parents=True, exist_ok=True)
         lock = FileLock(f"{self.path}.lock", timeout=self.lock_timeout_s)
         holder = Path(f"{self.path}.lock.holder")
         try:
+            self.path.parent.mkdir(parents=True, exist_ok=True)
             lock.acquire()
         except Timeout:
             raise self._locked_error(_pid_in(holder)) from None
+        except OSError as error:
+            raise disk_error(error, f"The warehouse {self.path} was not opened") or error from error
         try:
             with suppress(OSError):  # a full disk: only the message of whoever waits would have been better
                 holder.write_text(str(os.getpid()))
@@ -141,20 +145,26 @@ class Warehouse:
             lock.release()
 
     @contextmanager
-    def writing(self) -> Iterator[DuckDBPyConnection]:
+    def writing(self, failed: str = _NOT_CHANGED) -> Iterator[DuckDBPyConnection]:
         """A connection that may write; its tables are there and up to date. Closed on the way out, whatever happened.
+
+        Args:
+            failed: what did not happen if DuckDB or the disk fails, as a sentence.
 
         Raises:
             WarehouseLockedError: somebody else held the file for longer than ``lock_timeout_s``.
+            DiskFullError: the disk is full; what was not committed is undone.
             StoreTooNewError: a newer version of this project made the tables.
         """
         with self.locked():
             connection = self._connect(read_only=False)
             try:
+                # Nobody else has the file open now: what DuckDB spilled here belonged to a process that was killed.
+                shutil.rmtree(f"{self.path}.tmp", ignore_errors=True)
                 upgrade_tables(connection, self.schema, self.promote)
                 yield connection
             except duckdb.Error as error:
-                raise self._error_of(error) from error
+                raise self._error_of(error, failed) from error
             finally:
                 connection.close()
 
@@ -169,7 +179,8 @@ class Warehouse:
         if not self.path.exists():
             yield None
             return
-        with self.locked():
+        # Where nothing can be written no lock can be taken, and DuckDB's own keeps writers from elsewhere out.
+        with self.locked() if is_writable(self.path.parent) else nullcontext():
             connection = self._connect(read_only=True)
             try:
                 if not self._has_tables(connection):
@@ -209,7 +220,7 @@ class Warehouse:
             WarehouseMismatchError: the warehouse holds windows of another length.
             WarehouseLockedError: somebody else held the file for too long.
         """
-        with self.writing() as connection:
+        with self.writing(f"The window {parsed.window} was not loaded") as connection:
             started = time.perf_counter()
             self._refuse_other_window_length(connection, parsed.window)
             self._refuse_shrunken(connection, parsed, min_rows_pct)
@@ -303,6 +314,8 @@ class Warehouse:
             except duckdb.IOException as error:
                 # Its other errors may speak of a block, or of a path that has the word in it.
                 if "Could not set lock on file" not in str(error):
+                    if told := disk_error(error, f"The warehouse {self.path} was not opened", self.path):
+                        raise told from error
                     raise PermanentError(
                         f"The warehouse {self.path} cannot be opened: {' '.join(str(error).split())} Nothing was "
                         "changed; put a backup in its place, or move the file away and run 'fullstory-dagster reset'.",
@@ -313,21 +326,27 @@ class Warehouse:
                     raise self._locked_error(int(pid[1]) if pid else None) from None
             time.sleep(_POLL_S)
 
-    def _error_of(self, error: duckdb.Error) -> FullStoryError:
+    def _error_of(self, error: duckdb.Error, failed: str = _NOT_CHANGED) -> FullStoryError:
         """What DuckDB says, as a sentence; its transaction was rolled back."""
         # What it quotes is a path in these, and may be a value of somebody's event in all others.
         said = " ".join(str(error).split()) if isinstance(error, duckdb.IOException) else sentence_of(error)
-        if is_disk_full(error):
-            return DiskFullError(
-                f"The disk of the warehouse {self.path} ran full; nothing in it was changed. Make room and try again."
-            )
+        if told := disk_error(error, failed, self.path):
+            return told
         if isinstance(error, duckdb.OutOfMemoryException):
+            if "max_temp_directory_size" in said:
+                # It spills to the disk what does not fit into memory, and leaves some of the disk to others.
+                return DiskFullError(
+                    f"{failed}: DuckDB had neither the memory nor the room on the disk of {self.path}; what was there "
+                    f"before is unchanged. Make room, or raise FULLSTORY_DUCKDB_MEMORY_LIMIT. DuckDB said: {said}"
+                )
             return PermanentError(
-                f"DuckDB needs more memory for the warehouse {self.path} than FULLSTORY_DUCKDB_MEMORY_LIMIT allows; "
-                f"nothing in it was changed. Raise the limit. DuckDB said: {said}",
+                f"{failed}: DuckDB needs more memory for the warehouse {self.path} than FULLSTORY_DUCKDB_MEMORY_LIMIT "
+                f"allows; what was there before is unchanged. Raise the limit. DuckDB said: {said}",
                 setting="FULLSTORY_DUCKDB_MEMORY_LIMIT",
             )
-        return PermanentError(f"DuckDB could not work on the warehouse {self.path}; nothing in it was changed: {said}")
+        return PermanentError(
+            f"{failed}: DuckDB could not work on the warehouse {self.path}; what was there before is unchanged: {said}"
+        )
 
     def _locked_error(self, holder_pid: int | None) -> WarehouseLockedError:
         holder = f"process {holder_pid}" if holder_pid else "another process"
@@ -413,7 +432,9 @@ def _transaction(connection: DuckDBPyConnection) -> Iterator[None]:
     try:
         yield
     except BaseException:
-        connection.execute("ROLLBACK")
+        # DuckDB may have rolled back by itself, or take no statement any more: the first error is the one to tell.
+        with suppress(duckdb.Error):
+            connection.execute("ROLLBACK")
         raise
     connection.execute("COMMIT")
 

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
+from fullstory_dagster.disk import disk_error
 from fullstory_dagster.errors import WindowBusyError
 from fullstory_dagster.windows import Window
 
@@ -41,6 +42,8 @@ class WindowLocks:
 
         Raises:
             WindowBusyError: somebody else held it for longer.
+            DiskFullError: there is no room for the lock file.
+            PermanentError: the folder cannot be written.
         """
         self.acquire(window, timeout_s=timeout_s)
         try:
@@ -56,14 +59,16 @@ class WindowLocks:
         with self._guard:
             # The thread that appends is not the one that fetched.
             lock = self._locks.setdefault(window, FileLock(path, thread_local=False))
-        path.parent.mkdir(parents=True, exist_ok=True)
         try:
+            path.parent.mkdir(parents=True, exist_ok=True)
             lock.acquire(timeout=timeout_s)
         except Timeout:
             raise WindowBusyError(
                 f"Another run ({_named(holder)}) has been working on the window {window} for more than {timeout_s:g} "
                 "s, so it was left to that one; nothing was changed here. Look at that run, or try again later."
             ) from None
+        except OSError as error:
+            raise disk_error(error, f"Nothing was done for the window {window}", path) or error from error
         with suppress(OSError):  # a full disk: only the message above would have been better
             holder.write_text(str(os.getpid()))
 

@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+import errno
+import os
+import signal
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -83,3 +88,56 @@ def test_a_failure_while_publishing_leaves_the_old_object(
 def test_objects_are_for_their_owner_only(store: LocalStore) -> None:
     publish_text(store, "a", "personal")
     assert Path(store.location("a")).stat().st_mode & 0o077 == 0
+
+
+LEAVE_A_FILE = """
+import os, signal, sys
+from pathlib import Path
+from fullstory_dagster.store.objects import LocalStore
+with LocalStore(Path(sys.argv[1])).scratch() as scratch:
+    scratch.write_text("personal")
+    if sys.argv[2] == "die":
+        os.kill(os.getpid(), signal.SIGKILL)
+    sys.stdout.write("written\\n"); sys.stdout.flush()
+    sys.stdin.readline()
+"""
+
+
+@pytest.mark.slow
+def test_what_a_killed_process_left_is_swept_at_once_and_what_a_living_one_writes_is_not(store: LocalStore) -> None:
+    command = [sys.executable, "-c", LEAVE_A_FILE, str(store.root)]
+    assert subprocess.run([*command, "die"], check=False).returncode == -signal.SIGKILL
+    living = subprocess.Popen([*command, "live"], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+    assert living.stdout is not None
+    try:
+        assert living.stdout.readline() == b"written\n"
+        # The living process has swept what the dead one left; its own file is old, as a clock ahead would have it.
+        (scratch,) = files(store)
+        os.utime(store.root / scratch, (0, 0))
+        publish_text(store, "a", "x")
+        assert files(store) == [scratch, "a"]
+    finally:
+        living.kill()
+        living.communicate()
+    assert store.sweep() == 1
+    assert files(store) == ["a"]
+
+
+def test_where_there_are_no_locks_age_decides(store: LocalStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    def no_locks(*_: object) -> None:
+        raise OSError(errno.ENOLCK, "No locks available")
+
+    monkeypatch.setattr("fcntl.flock", no_locks)
+    with store.scratch() as old, store.scratch() as new:
+        os.utime(old, (0, 0))
+        assert store.sweep() == 1
+        assert (old.exists(), new.exists()) == (False, True)
+
+
+def test_a_scratch_file_that_is_being_published_is_not_swept(store: LocalStore) -> None:
+    with store.scratch() as scratch:
+        scratch.write_text("x")
+        assert store.sweep() == 0
+        store.publish("a", scratch)
+        assert store.sweep() == 0
+    assert files(store) == ["a"]

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import shutil
+import subprocess
+import sys
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
 
 import duckdb
 import pytest
 
+from fullstory_dagster.disk import MARGIN_BYTES
+from fullstory_dagster.errors import DiskFullError
 from fullstory_dagster.store.snapshot import ReadSnapshot
 from fullstory_dagster_tests.sample_events import event
 
@@ -57,11 +62,67 @@ def test_a_failure_leaves_the_old_copy_and_no_lock(
     loader.load([event()])
     snapshot.publish()
     with monkeypatch.context() as patched:
-        patched.setattr("shutil.copyfile", fail)
-        with pytest.raises(OSError, match="No space"):
+        patched.setattr("shutil.copyfileobj", fail)
+        with pytest.raises(DiskFullError, match=r"read snapshot was not renewed.* Make room"):
             snapshot.publish()
     assert [path.name for path in snapshot.path.parent.iterdir()] == ["warehouse.duckdb"]
     loader.load([event()] * 2)
+
+
+def test_a_copy_that_the_disk_has_no_room_for_is_not_begun(
+    loader: Loader, snapshot: ReadSnapshot, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    loader.load([event()])
+    room = shutil.disk_usage(snapshot.path.parent.parent)._replace(free=MARGIN_BYTES + 1000)
+    monkeypatch.setattr("shutil.disk_usage", lambda _: room)
+    with pytest.raises(DiskFullError, match="The read snapshot needs about"):
+        snapshot.publish()
+    assert not snapshot.path.exists()
+
+
+def test_a_copy_that_a_killed_process_left_is_swept_by_the_next(loader: Loader, snapshot: ReadSnapshot) -> None:
+    loader.load([event()])
+    snapshot.path.parent.mkdir()
+    (snapshot.path.parent / ".warehouse.duckdb.12345").write_bytes(b"half a copy, with people in it")
+    snapshot.publish()
+    assert [path.name for path in snapshot.path.parent.iterdir()] == ["warehouse.duckdb"]
+
+
+COPY_AND_WAIT = """
+import sys
+from datetime import timedelta
+from pathlib import Path
+from fullstory_dagster.store.snapshot import ReadSnapshot
+from fullstory_dagster.store.warehouse import Warehouse
+put_in_place = Path.replace
+def wait_first(*arguments):
+    sys.stdout.write("copied\\n"); sys.stdout.flush()
+    sys.stdin.readline()
+    return put_in_place(*arguments)
+Path.replace = wait_first
+folder = Path(sys.argv[1])
+ReadSnapshot(folder / "read", Warehouse(folder / "warehouse.duckdb", "fullstory"), timedelta(minutes=60)).publish()
+"""
+
+
+@pytest.mark.slow
+def test_nobody_else_can_open_the_warehouse_before_the_copying_connection_is_closed(
+    loader: Loader, tmp_path: Path
+) -> None:
+    loader.load([event()])
+    copying = subprocess.Popen(
+        [sys.executable, "-c", COPY_AND_WAIT, str(tmp_path)], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    )
+    assert copying.stdin is not None
+    assert copying.stdout is not None
+    try:
+        assert copying.stdout.readline() == b"copied\n"
+        with pytest.raises(duckdb.IOException, match="Could not set lock"):
+            duckdb.connect(str(loader.warehouse.path))
+    finally:
+        copying.communicate(b"\n")
+    assert copying.returncode == 0
+    duckdb.connect(str(loader.warehouse.path)).close()
 
 
 def test_a_copy_is_due_when_it_is_missing_or_old_and_something_changed(loader: Loader, snapshot: ReadSnapshot) -> None:

@@ -158,10 +158,39 @@ def test_a_failure_inside_the_transaction_leaves_the_rows_and_no_line(loader: Lo
     loader.keep([event(PageId=2), {"a": 2}])
     # The events are deleted and inserted before the rejects are looked for.
     Path(loader.parse().rejects_location).unlink()
-    with pytest.raises(PermanentError, match=r"nothing in it was changed: .*-rejects\.parquet"):
+    with pytest.raises(PermanentError, match=r"was not loaded: .* unchanged: .*-rejects\.parquet"):
         loader.append()
     assert (rows_of(loader), rows_of(loader, "_loads"), rows_of(loader, "_rejected")) == before
     assert loader.load([event(PageId=3)]).load_id == 2
+
+
+def test_what_a_killed_process_spilled_is_removed_by_the_next_writer(loader: Loader) -> None:
+    loader.load([event()])
+    spilled = Path(f"{loader.warehouse.path}.tmp")
+    spilled.mkdir()
+    (spilled / "duckdb_temp_storage_S64K-0.tmp").write_bytes(b"personal")
+    # Who only reads does not know whose it is.
+    loader.warehouse.query("SELECT 1")
+    assert spilled.exists()
+    with loader.warehouse.writing():
+        assert not spilled.exists()
+
+
+def test_too_little_memory_is_told_with_the_setting_and_changes_nothing(loader: Loader) -> None:
+    loader.load([event()])
+    before = rows_of(loader)
+    small = Warehouse(loader.warehouse.path, "fullstory", memory_limit="20MB", threads=1)
+
+    def ask_for_much() -> None:
+        with small.writing() as connection:
+            connection.execute("SET temp_directory = ''")
+            connection.execute("SELECT count(*) FROM (SELECT DISTINCT md5(i::VARCHAR) FROM range(10_000_000) r(i))")
+
+    with pytest.raises(PermanentError, match="FULLSTORY_DUCKDB_MEMORY_LIMIT") as raised:
+        ask_for_much()
+    assert raised.value.setting == "FULLSTORY_DUCKDB_MEMORY_LIMIT"
+    assert "LINE 1" not in str(raised.value)
+    assert rows_of(loader) == before
 
 
 def test_an_exception_leaves_no_lock_behind(loader: Loader) -> None:

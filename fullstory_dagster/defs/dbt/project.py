@@ -18,6 +18,7 @@ from dagster import AssetKey
 from filelock import FileLock
 
 from fullstory_dagster.defs.names import asset_key
+from fullstory_dagster.disk import disk_error
 from fullstory_dagster.errors import FullStoryError
 from fullstory_dagster.settings import Settings
 from fullstory_dagster.store.warehouse import Warehouse
@@ -146,6 +147,8 @@ class DbtProject:
             finally:
                 _close_connections()
         if outcome.exception is not None:
+            if told := disk_error(outcome.exception, "dbt built nothing"):
+                raise told from outcome.exception
             raise DbtBuildError(f"dbt {arguments[0]} did not begin: {_one_line(str(outcome.exception))}")
         return _summary(outcome.result, events)
 
