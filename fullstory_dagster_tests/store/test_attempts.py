@@ -29,11 +29,11 @@ def log(tmp_path: Path) -> AttemptLog:
 
 def test_failures_in_a_row_are_counted_and_the_last_is_kept(log: AttemptLog) -> None:
     log.record_failure(DAY, "fetch", ServerError("FullStory answered 500."), NOW)
-    attempt = log.record_failure(DAY, "parse", BundleFormatError("no JSON, é"), NOW + timedelta(hours=1))
+    attempt = log.record_failure(DAY, "parse", BundleFormatError("no JSON, é."), NOW + timedelta(hours=1))
     assert log.get(DAY) == attempt
     assert (attempt.stage, attempt.error, attempt.kind, attempt.count) == (
         "parse",
-        "no JSON, é",
+        "no JSON, é.",
         "BundleFormatError",
         2,
     )
