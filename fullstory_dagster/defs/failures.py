@@ -14,7 +14,7 @@ from fullstory_dagster.ingest.sync import Outcome
 from fullstory_dagster.store.attempts import may_pass
 from fullstory_dagster.windows import Window
 
-_DONE = {RAW_BUNDLES: "fetched", PARSED_EVENTS: "parsed", EVENTS: "appended"}
+_DONE = {RAW_BUNDLES: "fetched", PARSED_EVENTS: "parsed", EVENTS: "loaded"}
 
 _KEPT = {
     RAW_BUNDLES: "What was fetched and loaded of it before is unchanged",

@@ -191,7 +191,7 @@ def test_what_duckdb_says_is_one_line_in_the_run_and_in_the_attempt_log(
         connection.execute(f"ALTER TABLE {SCHEMA}.events ALTER COLUMN UserEmail TYPE TIMESTAMP USING NULL")
     result = materialize("events", 2)
     sentence = failure(result)
-    assert sentence.startswith(f"The window {day(2)} was not appended: DuckDB could not work on the warehouse ")
+    assert sentence.startswith(f"The window {day(2)} was not loaded: DuckDB could not work on the warehouse ")
     assert "ConversionException: " in sentence
     assert "What the warehouse held of it before is unchanged" in sentence
     assert "\n" not in sentence
@@ -224,7 +224,7 @@ def test_a_locked_warehouse_names_its_holder_and_the_window(materialize: Materia
         assert materialize(name, 1).success
     with account.ingestion().warehouse.locked():
         sentence = failure(materialize("events", 1))
-    assert sentence.startswith(f"The window {day(1)} was not appended: The warehouse ")
+    assert sentence.startswith(f"The window {day(1)} was not loaded: The warehouse ")
     assert f"was held by process {os.getpid()} for more than 5 s" in sentence
     assert sentence.endswith("the sensor asks for it again within an hour.")
 
