@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import random
 import re
@@ -11,17 +12,21 @@ import subprocess
 import time
 from collections import Counter
 from collections.abc import Iterator
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import duckdb
 import pytest
 
+from fullstory_dagster.errors import ServerError
 from fullstory_dagster.simulator.config import SimulatorConfig
 from fullstory_dagster.simulator.process import SimulatorProcess
+from fullstory_dagster.store.attempts import AttemptLog
+from fullstory_dagster.windows import Window
 from fullstory_dagster_tests.counts import count
 
-from .account import N_DAYS, RANGE, START, Account, write_traffic
+from .account import MARTS, N_DAYS, RANGE, START, Account, write_traffic
 from .report import record_rows
 
 pytestmark = [
@@ -37,11 +42,15 @@ Told = dict[str, tuple[Counter[str], int]]
 """By test: what was found on the disk right after each kill, and how many rows differed after the next run."""
 
 DURABLE = "fsync,fdatasync,rename,renameat,renameat2,unlink,unlinkat,ftruncate"
-_STEP = re.compile(r"^\d+ +(\w+)\((.*)\) += 0( \(DELAYED\))?$")
+_LINE = re.compile(r"^(\d+) +(.*)$")
+_STEP = re.compile(r"^(\w+)\((.*)\) += 0( \(DELAYED\))?$")
+_UNFINISHED, _RESUMED = " <unfinished ...>", re.compile(r"^<\.\.\. \w+ resumed>")
 _HOLD_US = 25_000
 """After each durable step the thread that made it rests, so that a kill reaches it before its next one."""
 
 _WHAT = (
+    (r"data/read/", "read snapshot"),
+    (r"data/dbt/", "dbt's own file"),
     (r"rate_limit/", "rate limit"),
     (r"\.scratch/.*bundles/.*\.json\.gz|bundles/.*\.json\.gz", "bundle file"),
     (r"bundles/.*bundle\.json", "sidecar"),
@@ -109,26 +118,42 @@ def told() -> Iterator[Told]:
     record_rows("kills", rows)
 
 
-def traced(account: Account, *arguments: str, kill_after: int | None = None) -> list[str]:
-    """Run a command under strace; its durable steps below the data dir, in order, up to the one it is killed after."""
+def traced(account: Account, *arguments: str, kill_after: int | None = None, code: int = 0) -> list[str]:
+    """Run a command under strace; its durable steps below the data dir, in order, up to the one it is killed after.
+
+    Undisturbed, it has to end with ``code``.
+    """
     reader, writer = os.pipe()
     prefix = ["strace", "-f", "-qq", "-y", "-s", "300", "-e", "signal=none", "-e", f"trace={DURABLE}"]
     prefix += ["-e", f"inject={DURABLE}:delay_exit={_HOLD_US}"] if kill_after is not None else []
     prefix += ["-o", f"/dev/fd/{writer}"]
     steps: list[str] = []
+    begun: dict[str, str] = {}
     with account.start(*arguments, prefix=prefix, pass_fds=(writer,), start_new_session=True) as process:
         os.close(writer)
         with os.fdopen(reader, encoding="utf-8", errors="replace") as lines:
             for line in lines:
-                step = _STEP.match(line)
+                step = _STEP.match(_whole_call(line, begun))
                 if step and str(account.data) in step[2]:
                     steps.append(f"{step[1]} {step[2]}")
                     if len(steps) == kill_after:
                         os.killpg(process.pid, signal.SIGKILL)
         process.communicate()
         if kill_after is None:
-            assert process.returncode == 0
+            assert process.returncode == code
     return steps
+
+
+def _whole_call(line: str, begun: dict[str, str]) -> str:
+    """A call on one line: strace writes it on two when another thread's comes in between."""
+    parts = _LINE.match(line)
+    if parts is None:
+        return ""
+    thread, text = parts[1], parts[2]
+    if text.endswith(_UNFINISHED):
+        begun[thread] = text.removesuffix(_UNFINISHED)
+        return ""
+    return _RESUMED.sub(lambda _: begun.pop(thread, ""), text)
 
 
 def name_of(step: str) -> str:
@@ -145,27 +170,55 @@ def healed(account: Account, undisturbed: Account, *arguments: str) -> int:
     differences = account.differences(undisturbed)
     assert differences == {}
     assert account.states() == ["loaded"] * N_DAYS
-    assert list(account.data.glob("attempts/**/*Z.json")) == []
+    assert left(account) == left(undisturbed)
     return sum(differences.values())
 
 
-@pytest.mark.parametrize("command", ["sync", "reset"])
+def left(account: Account) -> Counter[str]:
+    """How many files of each kind there are: what a killed process left is none of them."""
+    files = (path.relative_to(account.data) for path in account.data.rglob("*") if path.is_file())
+    ours = (path for path in files if path.parts[0] in ("bundles", "events", "parses", "attempts", ".scratch"))
+    kinds = ("-rejects.parquet", "events.parquet", "bundle.json", ".json.gz", ".json")
+    return Counter(next((kind for kind in kinds if path.name.endswith(kind)), path.name) for path in ours)
+
+
+def make_stale(account: Account) -> None:
+    """Let the kept bundles be others than what FullStory would be asked for now, and the last attempt a failure."""
+    log = AttemptLog(account.data / "attempts" / "fullstory")
+    for sidecar in account.data.glob("bundles/*/bundle.json"):
+        kept = json.loads(sidecar.read_text())
+        (file,) = kept["files"]
+        other = f"{Path(file['key']).parent}/{'0' * 32}.json.gz"
+        (account.data / file["key"]).rename(account.data / other)
+        file["key"] = other
+        kept["shaping"]["fields"] = ["once asked for"]
+        sidecar.write_text(json.dumps(kept))
+        start = datetime.fromisoformat(kept["window_start"])
+        log.record_failure(Window(start, start + timedelta(days=1)), "fetch", ServerError("FullStory said 500."), start)
+
+
+@pytest.mark.parametrize("scenario", ["sync", "sync that fails", "reset", "reset that fetches again"])
 def test_a_kill_after_any_durable_step_costs_nothing(
-    command: str, told: Told, small: SimulatorProcess, small_undisturbed: Account, tmp_path: Path
+    scenario: str, told: Told, small: SimulatorProcess, small_undisturbed: Account, tmp_path: Path
 ) -> None:
+    command = scenario.split()[0]
     arguments = [command, *RANGE, "--no-dbt", "--jobs", "1", *(["--yes"] if command == "reset" else [])]
+    has_to_fail = scenario == "sync that fails"
 
     def prepared(name: str) -> Account:
         account = Account(tmp_path / name, small.url)
         if command == "reset":
             shutil.copytree(small_undisturbed.data, account.data)
+        if scenario == "reset that fetches again":
+            make_stale(account)
+        small.set_faults([{"route": "get", "status": 404, "times": -1}] if has_to_fail else [])
         return account
 
-    steps = traced(prepared("enumerated"), *arguments)
+    steps = traced(prepared("enumerated"), *arguments, code=int(has_to_fail))
     # The three windows take the same steps: the first and the second one are gone through.
     n_steps = len(steps) * 2 // N_DAYS + 1
-    assert n_steps > 15, steps
-    every = count(n_steps // 6, full=1)
+    assert n_steps > 10, steps
+    every = count(n_steps // (6 if scenario == command else 3), full=1)
     reached: Counter[str] = Counter()
     n_different = 0
     for n in range(1, n_steps + 1, every):
@@ -173,12 +226,53 @@ def test_a_kill_after_any_durable_step_costs_nothing(
         made = traced(account, *arguments, kill_after=n)
         assert len(made) >= n
         reached[name_of(made[n - 1])] += 1
+        small.clear()
         if command == "reset":
             # Rows are replaced in one transaction: whatever the moment, every window is there as a whole.
             assert account.differences(small_undisturbed) == {}
         n_different += healed(account, small_undisturbed, *arguments)
         shutil.rmtree(account.folder)
-    told[f"after {'every' if every == 1 else 'some'} durable step of {command}"] = reached, n_different
+    told[f"after {'every' if every == 1 else 'some'} durable step of {scenario}"] = reached, n_different
+
+
+def test_a_kill_after_any_durable_step_of_a_build_costs_nothing(
+    told: Told, small: SimulatorProcess, small_undisturbed: Account, tmp_path: Path
+) -> None:
+    arguments = ["sync", *RANGE]
+    loaded = Account(tmp_path / "loaded", small.url)
+    shutil.copytree(small_undisturbed.data, loaded.data)
+    built = Account(tmp_path / "built", small.url)
+    shutil.copytree(loaded.data, built.data)
+    steps = traced(built, *arguments)
+    # dbt has parsed its project; what is left to be seen are the models, their marks and the read snapshot.
+    shutil.copytree(built.data / "dbt", loaded.data / "dbt")
+    n_steps = len(steps)
+    assert n_steps > 10, steps
+    every = count(n_steps // 2, full=1)
+    reached: Counter[str] = Counter()
+    n_different = 0
+    for n in range(every // 2 + 1, n_steps + 1, every):
+        account = Account(tmp_path / f"killed after {n}", small.url)
+        shutil.copytree(loaded.data, account.data)
+        made = traced(account, *arguments, kill_after=n)
+        if len(made) < n:
+            continue  # DuckDB's checkpoints are not the same number every time
+        reached[name_of(made[n - 1])] += 1
+        assert account.differences(small_undisturbed) == {}
+        n_different += healed(account, built, *arguments)
+        assert account.differences(built, with_marts=True) == {}
+        assert '"pending_loads": 0' in account.run("status", "--json").stdout
+        assert [path.name for path in (account.data / "read").iterdir()] == ["warehouse.duckdb"]
+        assert readers_see(account) == readers_see(built)
+        shutil.rmtree(account.folder)
+    told[f"after {'every' if every == 1 else 'some'} durable step of a build and its snapshot"] = reached, n_different
+
+
+def readers_see(account: Account) -> list[Any]:
+    """What is in the read snapshot."""
+    with duckdb.connect(str(account.data / "read" / "warehouse.duckdb"), read_only=True) as connection:
+        counts = " UNION ALL ".join(f"SELECT count(*) FROM fullstory.{name}" for name in ("events", *MARTS))
+        return connection.execute(counts).fetchall()
 
 
 def killed_at(account: Account, seconds: float, *arguments: str) -> bool:
