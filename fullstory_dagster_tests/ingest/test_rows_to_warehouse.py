@@ -24,6 +24,8 @@ from fullstory_dagster_tests.counts import count
 from fullstory_dagster_tests.parse.test_round_trip import arbitrary_rows, check_kept, check_rejected, events, same
 from fullstory_dagster_tests.sample_events import DAY, event
 
+pytestmark = pytest.mark.slow
+
 COLUMNS = ", ".join(f'"{field.name}"' for field in FIELDS) + ", CustomVars, _event_id"
 
 
