@@ -69,6 +69,8 @@ class AttemptLog:
     def clear(self, window: Window) -> None:
         """Forget the window's failures: it was loaded."""
         self._objects.delete(_key(window))
+        # A process that was killed while it noted a failure leaves a scratch file that no success would ever look at.
+        self._objects.sweep()
 
     def get(self, window: Window) -> FailedAttempt | None:
         """The window's latest failure, if it failed last."""

@@ -83,3 +83,11 @@ def test_a_window_that_is_loaded_while_failures_are_listed_is_left_out(
     monkeypatch.setattr(log._objects, "keys", lambda _prefix: listed)
     log.clear(DAY)
     assert list(log.all()) == [NEXT_DAY]
+
+
+def test_what_a_killed_process_left_half_noted_goes_with_the_next_success(log: AttemptLog, tmp_path: Path) -> None:
+    log.record_failure(DAY, "fetch", ValueError("x"), DAY.end)
+    (folder,) = tmp_path.rglob(".scratch")
+    (folder / "tmpleft").write_text("half a note")
+    log.clear(DAY)
+    assert list(folder.iterdir()) == []
