@@ -55,7 +55,8 @@ dbt: $(READY) ## dbt build with unit tests, and its docs, on a temporary DuckDB
 check: lint types dbt test ## what CI runs
 
 soak: $(READY) ## the reliability and growth tests with their full counts, by hand
-	@FULLSTORY_TESTS_SOAK=1 $(REPORT) $(BIN)/python -m pytest -m soak --timeout 7200
+	@rm -f docs/reliability/kills.json docs/reliability/examples.json
+	@FULLSTORY_TESTS_SOAK=1 $(REPORT) $(BIN)/python -m pytest -n auto --dist load -m soak --timeout 7200
 	@$(BIN)/python -m fullstory_dagster_tests.reliability.report
 
 reliability: $(READY) ## what each failure does; renews docs/reliability.md, as soak does

@@ -171,6 +171,8 @@ class Ingestion:
         with self.window_lock(window), self._attempt(window, "parse"):
             started = time.perf_counter()
             bundle = self.bundles.require(window)
+            # A fetch that was killed right after it had named its own file left the one before it.
+            self.bundles.delete_unnamed(window)
             # The Parquet file, and a second one while twins are told apart, are about as large as the bundle each.
             refuse_small_disk(self.settings.store_dir, 2 * bundle.bytes, f"Parsing the window {window}")
             parser = BundleParser(window, self._privacy())

@@ -105,6 +105,18 @@ def test_a_sync_uses_the_bundle_that_an_interrupted_one_left_behind(
     assert simulator.requests() == []
 
 
+def test_a_file_that_a_killed_fetch_left_beside_the_bundle_is_gone_after_the_next_load(daily: Ingestion) -> None:
+    (day,) = daily.warehouse.current_loads()
+    (file,) = daily.bundles.require(day).files
+    kept = daily.settings.store_dir / file.key
+    left = kept.with_name(f"{'0' * 32}.json.gz")
+    left.write_bytes(kept.read_bytes())
+
+    assert reset(daily, end=END).failed == {}
+
+    assert sorted(path.name for path in kept.parent.iterdir()) == sorted(["bundle.json", kept.name])
+
+
 def test_a_key_that_is_refused_is_tried_once_and_not_for_every_window(
     simulator: SimulatorProcess, tmp_path: Path
 ) -> None:

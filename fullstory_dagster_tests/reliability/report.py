@@ -7,9 +7,12 @@ from __future__ import annotations
 
 import json
 import os
+import tempfile
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
+
+from filelock import FileLock
 
 REPORT_VARIABLE = "FULLSTORY_TESTS_REPORT"
 """Names the folder that tests write their sections into; without it they write nothing."""
@@ -61,7 +64,9 @@ def record_rows(section: str, rows: dict[str, Any]) -> None:
     """Keep some rows of a section, beside those that other tests keep in it; as :func:`record` otherwise."""
     folder = os.environ.get(REPORT_VARIABLE)
     if folder:
-        record(section, (recorded(section, Path(folder)) or {}) | rows)
+        # Tests of one section may run in several processes.
+        with FileLock(Path(tempfile.gettempdir(), "fullstory-tests-report.lock")):
+            record(section, (recorded(section, Path(folder)) or {}) | rows)
 
 
 def recorded(section: str, folder: Path = SECTIONS_FOLDER) -> dict[str, Any] | None:

@@ -38,9 +38,6 @@ pytestmark = [
     ),
 ]
 
-Told = dict[str, tuple[Counter[str], int]]
-"""By test: what was found on the disk right after each kill, and how many rows differed after the next run."""
-
 DURABLE = "fsync,fdatasync,rename,renameat,renameat2,unlink,unlinkat,ftruncate"
 _LINE = re.compile(r"^(\d+) +(.*)$")
 _STEP = re.compile(r"^(\w+)\((.*)\) += 0( \(DELAYED\))?$")
@@ -103,19 +100,14 @@ def large_undisturbed(large: SimulatorProcess, tmp_path_factory: pytest.TempPath
     return account, seconds
 
 
-@pytest.fixture(scope="module")
-def told() -> Iterator[Told]:
-    """What each test killed, and where: after which step, or with how much on the disk."""
-    told: Told = {}
-    yield told
-    rows = {}
-    for test, (found, n_different) in told.items():
-        rows[test] = {
-            "kills": sum(found.values()),
-            "where": ", ".join(f"{n} × {what}" for what, n in sorted(found.items())),
-            "rows that differ after the next run": n_different,
-        }
-    record_rows("kills", rows)
+def tell(where: str, found: Counter[str], n_different: int) -> None:
+    """Note for the page what was killed, and what was found on the disk right after."""
+    row = {
+        "kills": sum(found.values()),
+        "where": ", ".join(f"{n} × {what}" for what, n in sorted(found.items())),
+        "rows that differ after the next run": n_different,
+    }
+    record_rows("kills", {where: row})
 
 
 def traced(account: Account, *arguments: str, kill_after: int | None = None, code: int = 0) -> list[str]:
@@ -199,7 +191,7 @@ def make_stale(account: Account) -> None:
 
 @pytest.mark.parametrize("scenario", ["sync", "sync that fails", "reset", "reset that fetches again"])
 def test_a_kill_after_any_durable_step_costs_nothing(
-    scenario: str, told: Told, small: SimulatorProcess, small_undisturbed: Account, tmp_path: Path
+    scenario: str, small: SimulatorProcess, small_undisturbed: Account, tmp_path: Path
 ) -> None:
     command = scenario.split()[0]
     arguments = [command, *RANGE, "--no-dbt", "--jobs", "1", *(["--yes"] if command == "reset" else [])]
@@ -232,11 +224,11 @@ def test_a_kill_after_any_durable_step_costs_nothing(
             assert account.differences(small_undisturbed) == {}
         n_different += healed(account, small_undisturbed, *arguments)
         shutil.rmtree(account.folder)
-    told[f"after {'every' if every == 1 else 'some'} durable step of {scenario}"] = reached, n_different
+    tell(f"after {'every' if every == 1 else 'some'} durable step of {scenario}", reached, n_different)
 
 
 def test_a_kill_after_any_durable_step_of_a_build_costs_nothing(
-    told: Told, small: SimulatorProcess, small_undisturbed: Account, tmp_path: Path
+    small: SimulatorProcess, small_undisturbed: Account, tmp_path: Path
 ) -> None:
     arguments = ["sync", *RANGE]
     loaded = Account(tmp_path / "loaded", small.url)
@@ -265,7 +257,7 @@ def test_a_kill_after_any_durable_step_of_a_build_costs_nothing(
         assert [path.name for path in (account.data / "read").iterdir()] == ["warehouse.duckdb"]
         assert readers_see(account) == readers_see(built)
         shutil.rmtree(account.folder)
-    told[f"after {'every' if every == 1 else 'some'} durable step of a build and its snapshot"] = reached, n_different
+    tell(f"after {'every' if every == 1 else 'some'} durable step of a build and its snapshot", reached, n_different)
 
 
 def readers_see(account: Account) -> list[Any]:
@@ -286,25 +278,42 @@ def killed_at(account: Account, seconds: float, *arguments: str) -> bool:
         return process.returncode == -signal.SIGKILL
 
 
+@pytest.mark.parametrize("seed", range(count(1, full=4)))
 def test_a_kill_at_any_moment_costs_nothing(
-    told: Told, large: SimulatorProcess, large_undisturbed: tuple[Account, float], tmp_path: Path
+    seed: int, large: SimulatorProcess, large_undisturbed: tuple[Account, float], tmp_path: Path
 ) -> None:
     undisturbed, seconds = large_undisturbed
-    moments = random.Random(3)
+    command = ("sync", *RANGE, "--no-dbt")
+
+    def fetched() -> Account:
+        account = Account(tmp_path / "killed", large.url)
+        shutil.copytree(undisturbed.data / "bundles", account.data / "bundles")
+        return account
+
+    account = fetched()
+    started = time.monotonic()
+    account.sync("--no-dbt")
+    seconds_if_fetched = time.monotonic() - started
+    shutil.rmtree(account.folder)
+    moments = random.Random(seed)
     reached: Counter[str] = Counter()
     n_different = 0
-    while sum(reached.values()) < count(6, full=200):
-        account = Account(tmp_path / "killed", large.url)
+    # Every other one has its bundles already, so that parsing and appending are met as often as fetching.
+    is_fetched = False
+    while sum(reached.values()) < count(6, full=50):
+        account = fetched() if is_fetched else Account(tmp_path / "killed", large.url)
         # Python and its libraries are being imported in the first part, which no kill can do anything to.
-        if killed_at(account, seconds * moments.uniform(0.3, 1.0), "sync", *RANGE, "--no-dbt"):
+        moment = (seconds_if_fetched if is_fetched else seconds) * moments.uniform(0.3, 1.0)
+        if killed_at(account, moment, *command):
             reached[account.progress()] += 1
-            n_different += healed(account, undisturbed, "sync", *RANGE, "--no-dbt")
+            n_different += healed(account, undisturbed, *command)
+            is_fetched = not is_fetched
         shutil.rmtree(account.folder)
-    told["at random moments of sync"] = reached, n_different
+    tell(f"at random moments of sync, seed {seed}", reached, n_different)
 
 
 def test_a_kill_while_dbt_builds_costs_nothing_and_what_it_owes_is_built(
-    told: Told, large: SimulatorProcess, large_undisturbed: tuple[Account, float], tmp_path: Path
+    large: SimulatorProcess, large_undisturbed: tuple[Account, float], tmp_path: Path
 ) -> None:
     undisturbed, _ = large_undisturbed
     loaded = Account(tmp_path / "loaded", large.url)
@@ -328,7 +337,7 @@ def test_a_kill_while_dbt_builds_costs_nothing_and_what_it_owes_is_built(
         assert differences == {}
         n_different += sum(differences.values())
         assert '"pending_loads": 0' in account.run("status", "--json").stdout
-    told["at random moments while dbt builds"] = reached, n_different
+    tell("at random moments while dbt builds", reached, n_different)
 
 
 def take_back(account: Account, loaded: Account) -> None:
