@@ -137,7 +137,7 @@ class BundleParser:
         counts.rows_kept += len(inside)
         counts.values_misfit += int(inside["_n_misfit"].sum())
         if len(inside):
-            first, last = inside["EventStart"].min(), inside["EventStart"].max()
+            first, last = inside.select(pl.col("EventStart").min(), last=pl.col("EventStart").max()).row(0)
             counts.min_event_start_at = min(filter(None, (counts.min_event_start_at, first)))
             counts.max_event_start_at = max(filter(None, (counts.max_event_start_at, last)))
         return ParsedBatch(

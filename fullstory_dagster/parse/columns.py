@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 from urllib.parse import unquote
 
 import msgspec
+import numpy as np
 import polars as pl
 
 from fullstory_dagster.fields import FIELDS, FIELDS_BY_NAME, LEGACY_NAMES, FieldType
@@ -40,6 +41,7 @@ _REQUIRED = [field.name for field in FIELDS if field.is_required]
 _LEGACY_TOKENS = {old: f'"{old}":'.encode() for old in LEGACY_NAMES}
 _UNNAMEABLE = re.compile(r'[\\"\x00-\x1f]')
 """What msgspec lets stand in no name of its structures."""
+_QUOTE, _BACKSLASH, _COLON, _BLANK, _N = b'"\\: n'
 _SURROGATE = re.compile(rb"\\u[dD]")
 _PLAIN_TIME = r"^[12]\d{3}-\d\d-\d\dT(?:[01]\d|2[0-3]):[0-5]\d:[0-5]\d\.\d{3}Z$"
 
@@ -49,33 +51,44 @@ _encode_lines = msgspec.json.Encoder().encode_lines
 
 
 @dataclass(frozen=True)
-class _Tokens:
-    """How many names and texts stand in some JSON, told by the bytes around colons, which cost a search each.
+class _Colons:
+    """How many names and texts stand in some JSON, told by the bytes around its colons.
 
     What stands inside a text has a backslash before its quote. A text that begins with a colon counts as one name too
     many, and nothing counts as one too few: errors don't make up for one another.
+
+    Attributes:
+        names: names, of nested objects as well.
+        texts: names that are followed by a text.
+        nulls: names that are followed by null.
+        is_clear: whether no byte before a colon leaves it open if a name ends there.
     """
 
-    text: bytes
-    has_escapes: bool
+    names: int
+    texts: int
+    nulls: int
+    is_clear: bool
 
-    @property
-    def names(self) -> int:
-        """Names, of nested objects as well."""
-        return self._count(b'":')
-
-    @property
-    def texts(self) -> int:
-        """Names that are followed by a text."""
-        return self._count(b'":"')
-
-    @property
-    def nulls(self) -> int:
-        """Names that are followed by null."""
-        return self._count(b'":null')
-
-    def _count(self, token: bytes) -> int:
-        return self.text.count(token) - (self.text.count(b"\\" + token) if self.has_escapes else 0)
+    @classmethod
+    def of(cls, text: bytes) -> _Colons:
+        """Count in one pass over the bytes, which is quicker than a search for each token."""
+        if b":" in text[:3] or text.endswith(b":"):
+            return cls(0, 0, 0, is_clear=False)  # the shortest object that has a name begins with {"":
+        found = np.frombuffer(text, dtype=np.uint8)
+        at = np.flatnonzero(found == _COLON)
+        before, second, third = found[at - 1], found[at - 2], found[at - 3]
+        is_quoted = before == _QUOTE
+        is_escaped = is_quoted & (second == _BACKSLASH)
+        # A name that ends in a backslash looks like an escaped quote, and one with a blank behind it like no name.
+        is_open = is_escaped & (third == _BACKSLASH)
+        is_open |= (before == _BLANK) & ((second == _QUOTE) | (second == _BLANK))
+        follows = found[at[is_quoted & ~is_escaped] + 1]
+        return cls(
+            names=len(follows),
+            texts=int(np.count_nonzero(follows == _QUOTE)),
+            nulls=int(np.count_nonzero(follows == _N)),
+            is_clear=not is_open.any(),
+        )
 
 
 @dataclass
@@ -100,7 +113,7 @@ class ColumnReader:
             DataFrame: the fields, ``CustomVars`` and ``_event_id`` of every row, in order; None when the rows are not
                 all plain, and have to be read one at a time.
         """
-        if _may_be_odd(lines):
+        if _may_be_odd(lines) or not (found := _Colons.of(lines)).is_clear:
             return None
         try:
             rows = pl.read_ndjson(lines, schema=_SCHEMA)
@@ -112,7 +125,7 @@ class ColumnReader:
         if any(n_values[name] < rows.height for name in _REQUIRED) or not _are_plain(rows, n_values):
             return None
         try:
-            custom_vars = self._custom_vars(lines, rows.height, n_values)
+            custom_vars = self._custom_vars(lines, found, rows.height, n_values)
         except msgspec.MsgspecError:
             return None
         if custom_vars is None:
@@ -126,17 +139,14 @@ class ColumnReader:
         except pl.exceptions.PolarsError:
             return None  # February 30
 
-    def _custom_vars(self, lines: bytes, height: int, n_values: dict[str, int]) -> pl.Series | None:
-        has_escapes = b'\\":' in lines
-        found = _Tokens(lines, has_escapes)
-        n_names, n_texts = found.names, found.texts
+    def _custom_vars(self, lines: bytes, found: _Colons, height: int, n_values: dict[str, int]) -> pl.Series | None:
         n_known, n_known_texts = sum(n_values.values()), sum(n_values[name] for name in _TEXTS)
 
         def is_all(rest: bytes) -> bool:
-            left = _Tokens(rest, has_escapes)
-            if n_texts != n_known_texts + left.texts:
+            left = _Colons.of(rest)
+            if found.texts != n_known_texts + left.texts:
                 return False
-            n_nulls = n_names - n_known - left.names
+            n_nulls = found.names - n_known - left.names
             if n_nulls == 0:
                 return True
             # Nulls of what has a column are found by polars as nothing; nulls without one are kept as they are. That no
@@ -144,7 +154,7 @@ class ColumnReader:
             return (
                 n_nulls == found.nulls - left.nulls
                 and not self._new_names(lines)
-                and n_names - left.names == _n_names(lines) - _n_names(rest)
+                and found.names - left.names == _n_names(lines) - _n_names(rest)
             )
 
         rest = self._rest_of(lines)
@@ -184,12 +194,10 @@ def _n_names(lines: bytes) -> int:
 
 def _may_be_odd(lines: bytes) -> bool:
     """Whether something may stand in the text that the counting, or polars, would not understand."""
-    if b"\t" in lines or b"\r" in lines or b'" :' in lines:
-        return True  # blanks around a colon hide a name from the count
-    return b"\\" in lines and (
-        b'\\\\":' in lines  # a name that ends in a backslash looks like an escaped quote
-        or _SURROGATE.search(lines) is not None  # polars makes a NUL of half a pair
-    )
+    if b"\t" in lines or b"\r" in lines:
+        return True  # blanks that the count does not know
+    # polars makes a NUL of half a surrogate pair
+    return b"\\" in lines and _SURROGATE.search(lines) is not None
 
 
 def _are_plain(rows: pl.DataFrame, n_values: dict[str, int]) -> bool:
@@ -251,9 +259,12 @@ def _event_ids(rows: pl.DataFrame, custom_vars: pl.Series) -> pl.Series:
 
 
 def _variables(custom_vars: str) -> str:
-    said = ((name, scalar_text(bytes(value))) for name, value in _decode_row(custom_vars).items())
-    parts = [part for name, text in sorted(said) if text and name.startswith("evt_") for part in (name, text)]
-    return "".join(f"{len(part.encode())}:{part}" for part in parts)
+    said = ""
+    # A plain loop, because of 50 variables a row; their names are in order already.
+    for name, value in _decode_row(custom_vars).items():
+        if name.startswith("evt_") and (text := scalar_text(bytes(value))):
+            said += f"{len(name.encode())}:{name}{len(text.encode())}:{text}"
+    return said
 
 
 def _unquoted(selector: str) -> str:

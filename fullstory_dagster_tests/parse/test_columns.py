@@ -105,6 +105,8 @@ ODD = {
     "a name that ends in a backslash": compact(event(**{"evt\\": 1})),
     "a blank before a colon": compact(event()).replace('"UserId":', '"UserId" :'),
     "a tab before a colon": compact(event()).replace('"UserId":', '"UserId"\t:'),
+    "two blanks before a colon": compact(event()).replace('"UserId":', '"UserId"  :'),
+    "blanks before a colon that a text makes up for": compact(event(evt_x=":")).replace('"evt_x":', '"evt_x"  :'),
     "NaN": compact(event())[:-1] + ',"evt_x":NaN}',
     "a control character": compact(event())[:-1] + ',"evt_x":"\x01"}',
     "a leading zero": compact(event())[:-1] + ',"evt_x":01}',
