@@ -20,6 +20,7 @@ import pytest
 
 from fullstory_dagster.simulator.config import SimulatorConfig
 from fullstory_dagster.simulator.process import SimulatorProcess
+from fullstory_dagster_tests.counts import IS_SOAK
 from fullstory_dagster_tests.erased_person import (
     APP_KEY,
     EMAIL,
@@ -289,12 +290,11 @@ def test_two_at_once_and_a_sync_beside_them_are_exact(cli: Run, synced: Path, fo
     assert_counts_add_up(synced)
 
 
-MOMENTS_S = [round(0.2 + 0.23 * number, 2) for number in range(20)]
+MOMENTS_S = [round(0.2 + 0.23 * number, 2) for number in range(20)] if IS_SOAK else [1.12, 2.04]
 
 
-@pytest.mark.parametrize(
-    "after_s", [pytest.param(at, marks=[] if at in (1.12, 2.04) else pytest.mark.soak) for at in MOMENTS_S]
-)
+@pytest.mark.soak
+@pytest.mark.parametrize("after_s", MOMENTS_S)
 def test_killed_at_any_moment_the_next_one_completes_it(cli: Run, synced: Path, folder: Path, after_s: float) -> None:
     process = start(folder, *FORGET)
     time.sleep(after_s)

@@ -23,6 +23,7 @@ from fullstory_dagster.simulator.process import SimulatorProcess
 from fullstory_dagster.store import erasure
 from fullstory_dagster.store.objects import LocalStore
 from fullstory_dagster.store.warehouse import Warehouse
+from fullstory_dagster_tests.counts import count
 from fullstory_dagster_tests.erased_person import (
     APP_KEY,
     DEVICES,
@@ -398,11 +399,10 @@ def count_durable_steps(monkeypatch: pytest.MonkeyPatch, die_at: int | None) -> 
     return steps
 
 
-@pytest.mark.parametrize(
-    "every", [pytest.param(5, marks=pytest.mark.slow), pytest.param(1, marks=pytest.mark.soak)], ids="every {}th".format
-)
+@pytest.mark.slow
+@pytest.mark.soak
 def test_cut_short_before_any_durable_step_the_next_one_completes_it(
-    account: Callable[..., Ingestion], template: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, every: int
+    account: Callable[..., Ingestion], template: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def fresh() -> Ingestion:
         shutil.rmtree(tmp_path / "data", ignore_errors=True)
@@ -416,7 +416,7 @@ def test_cut_short_before_any_durable_step_the_next_one_completes_it(
     expected = said(events(undisturbed))
     assert len(steps) > 40
 
-    for die_at in range(0, len(steps), every):
+    for die_at in range(0, len(steps), count(5, full=1)):
         ingestion = fresh()
         with monkeypatch.context() as patched:
             count_durable_steps(patched, die_at)
