@@ -5,7 +5,7 @@ READY := $(VENV)/.ready
 REPORT = FULLSTORY_TESTS_REPORT="$(CURDIR)/docs/reliability"
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo dev test unit lint fix types dbt check soak reliability constraints clean
+.PHONY: help install demo dev test unit lint fix types dbt check soak bench reliability constraints clean
 
 help: ## list the commands
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## (.*)/  make \1\t\2/' | expand -t 20
@@ -58,6 +58,9 @@ soak: $(READY) ## the reliability and growth tests with their full counts, by ha
 	@rm -f docs/reliability/kills.json docs/reliability/examples.json
 	@FULLSTORY_TESTS_SOAK=1 $(REPORT) $(BIN)/python -m pytest -n auto --dist load -m soak --timeout 7200
 	@$(BIN)/python -m fullstory_dagster_tests.reliability.report
+
+bench: $(READY) ## measure speed, memory and growth; renews docs/benchmarks.md, by hand (two hours)
+	@$(BIN)/python -m benchmarks
 
 reliability: $(READY) ## what each failure does; renews docs/reliability.md, as soak does
 	@$(REPORT) $(BIN)/python -m pytest -m 'not soak' fullstory_dagster_tests/reliability

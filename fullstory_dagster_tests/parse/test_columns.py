@@ -56,6 +56,7 @@ PLAIN = [
     event(evt_a_str="x", evt_A_str="y", evt_n_int=0, **{"evt_order.id": 1.5, "evt_order_id": True, "évt": "é🎈"}),
     event(PageAgent="old", EventTargetSelectorTok="div .form%2Dcontrol"),
     event(EventTargetSelector="a%20b%zz", EventTargetText="line\nbreak\ttab\\ \u0000 \u2028"),
+    event(evt_text_str='a, b: "c" \\', evt_empty_str="", evt_list_strs=["a, b", ""], evt_o={"é": [None, {"b": "ü"}]}),
     event(EventTargetText=":", PageName=":x", evt_colon_str=":y", evt_list_strs=[":", '":', ": "]),
 ]
 
@@ -64,6 +65,15 @@ PLAIN = [
 def test_a_plain_row_is_read_at_once_as_it_is_one_by_one(row: dict[str, Any]) -> None:
     # A text that begins with a colon may be left to the other reader; nothing else of these.
     assert check(compact(row)) or row is PLAIN[-1]
+
+
+def test_blanks_in_a_variable_are_no_part_of_the_identity() -> None:
+    spaced = compact(event())[:-1] + ',"evt_list_strs":[ "a, b" ,"c"],"evt_o":{"a": 1, "b":[ ]}}'
+    plain = compact(event(evt_list_strs=["a, b", "c"], evt_o={"a": 1, "b": []}))
+    assert check(spaced, plain)
+    got = read(spaced, plain)
+    assert got is not None
+    assert got["_event_id"].n_unique() == 1
 
 
 def test_plain_rows_are_read_together() -> None:

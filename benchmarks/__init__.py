@@ -1,0 +1,1 @@
+"""How fast, how large, how flat: `make bench`. Every figure is a ratio to a reference measured in the same run."""
