@@ -91,7 +91,7 @@ def erase_rows(
     Raises:
         WarehouseLockedError: somebody else held the file for too long.
     """
-    if not warehouse.path.exists():
+    if not warehouse.exists:
         return ErasedFromWarehouse(0, 0, [])
     with warehouse.writing() as connection, _transaction(connection):
         schema = warehouse.schema

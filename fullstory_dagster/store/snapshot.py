@@ -32,7 +32,7 @@ class ReadSnapshot:
 
     def is_due(self, now: datetime) -> bool:
         """Whether the copy is missing, or old enough at ``now`` (aware UTC) and older than the warehouse."""
-        if not self.every or not self._warehouse.path.exists():
+        if not self.every or not self._warehouse.exists:
             return False
         made_at = self.made_at()
         if made_at is None:
@@ -60,7 +60,7 @@ class ReadSnapshot:
         started = time.perf_counter()
         scratch = self.path.with_name(f".{self.path.name}.{os.getpid()}")
         try:
-            size = self._warehouse.path.stat().st_size if self._warehouse.path.exists() else 0
+            size = self._warehouse.path.stat().st_size if self._warehouse.exists else 0
             refuse_small_disk(self.path.parent, size, "The read snapshot")
             self.path.parent.mkdir(parents=True, exist_ok=True)
             # Whoever closes a file loses all locks that its process has on it (POSIX), DuckDB's on the warehouse too:

@@ -35,6 +35,7 @@ from fullstory_dagster.errors import (
 )
 from fullstory_dagster.store.bundles import StoredBundle
 from fullstory_dagster.store.dataset import ParsedWindow
+from fullstory_dagster.store.objects import sync_folder
 from fullstory_dagster.store.tables import (
     EVENTS,
     LOAD_COLUMNS,
@@ -121,6 +122,28 @@ class Warehouse:
         if threads:
             self._config["threads"] = threads
 
+    @property
+    def exists(self) -> bool:
+        """Whether there is a database. An empty file is none: whatever made it was killed before it wrote to it."""
+        try:
+            return self.path.stat().st_size > 0 or Path(f"{self.path}.wal").exists()
+        except FileNotFoundError:
+            return False
+
+    def create(self) -> None:
+        """Make the database if there is none, with the warehouse locked; whole or not at all.
+
+        DuckDB makes a file and writes its header later, and opens none that a killed process left in between.
+        """
+        if self.exists:
+            return
+        begun = self.path.with_name(f".{self.path.name}.new")
+        for left in (begun, Path(f"{begun}.wal")):
+            left.unlink(missing_ok=True)
+        duckdb.connect(str(begun), config=self._config).close()
+        begun.replace(self.path)
+        sync_folder(self.path.parent)
+
     @contextmanager
     def locked(self) -> Iterator[None]:
         """Hold the file lock, for a writer that opens the file itself (dbt).
@@ -176,7 +199,7 @@ class Warehouse:
             WarehouseLockedError: as for :meth:`writing`.
             StoreTooNewError: as for :meth:`writing`.
         """
-        if not self.path.exists():
+        if not self.exists:
             yield None
             return
         # Where nothing can be written no lock can be taken, and DuckDB's own keeps writers from elsewhere out.
@@ -310,7 +333,11 @@ class Warehouse:
         deadline = time.monotonic() + self.lock_timeout_s
         while True:
             try:
+                if not read_only:
+                    self.create()
                 return duckdb.connect(str(self.path), read_only=read_only, config=self._config)
+            except OSError as error:
+                raise disk_error(error, f"The warehouse {self.path} was not opened") or error from error
             except duckdb.IOException as error:
                 # Its other errors may speak of a block, or of a path that has the word in it.
                 if "Could not set lock on file" not in str(error):

@@ -43,6 +43,35 @@ def naive(instant: datetime) -> datetime:
     return instant.replace(tzinfo=None)
 
 
+def test_an_empty_file_that_a_killed_process_left_is_no_warehouse_and_the_next_load_makes_one(loader: Loader) -> None:
+    loader.warehouse.path.touch()
+    assert loader.warehouse.current_loads() == {}
+    loader.keep([event()])
+    loader.parse()
+    assert loader.append().rows_kept == 1
+
+
+def test_a_process_that_is_killed_while_it_makes_the_warehouse_leaves_none(
+    loader: Loader, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    loader.keep([event()])
+    loader.parse()
+
+    def killed(path: str, **_: Any) -> None:
+        Path(path).write_bytes(b"half a header")
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr(duckdb, "connect", killed)
+        with pytest.raises(KeyboardInterrupt):
+            loader.append()
+    assert not loader.warehouse.path.exists()
+    assert loader.append().rows_kept == 1
+    assert [path.name for path in loader.warehouse.path.parent.glob("*warehouse*") if "lock" not in path.name] == [
+        "warehouse.duckdb"
+    ]
+
+
 def test_a_window_is_loaded_with_its_line_in_the_load_log(loader: Loader) -> None:
     loader.keep([event(), event(PageDuration="x"), {"a": 1}, event(**TOMORROW)])
     loader.parse()

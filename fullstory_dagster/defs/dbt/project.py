@@ -116,6 +116,7 @@ class DbtProject:
         if full_refresh:
             arguments.append("--full-refresh")
         with warehouse.locked():
+            warehouse.create()
             return self._invoke(arguments, on_event)
 
     def delete_logs(self, warehouse: Warehouse) -> None:
