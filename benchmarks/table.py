@@ -72,20 +72,21 @@ class Row:
 HEAD = ("what", "ours", "reference", "ratio", "goal", "met")
 
 
-def page(rows: Sequence[Row], how: str) -> str:
+def page(rows: Sequence[Row], how: str, *, title: str = "Benchmarks", command: str = "make bench") -> str:
     """The page of a run.
 
     Args:
         rows: in the order they were measured.
         how: the run in a sentence.
+        title: of the page.
+        command: what makes it.
     """
     libraries = ", ".join(f"{name} {version(name)}" for name in _LIBRARIES)
     parts = [
-        "# Benchmarks\n",
-        "Made by `make bench`; nothing on this page is typed. Each line compares two figures of one run, taken one "
-        "after the other on\nthe same input, because seconds differ from machine to machine and ratios hardly do. What "
-        "is measured, and how, is in\n`benchmarks/`; a small run of it is part of the tests and fails when a ratio "
-        "gets twice as bad as `benchmarks/usual.json`.\n",
+        f"# {title}\n",
+        f"Made by `{command}`; nothing on this page is typed. Each line compares two figures of one run, taken on the\n"
+        "same input one after the other, because seconds differ from machine to machine and ratios hardly do. What is\n"
+        "measured, and how, is in `benchmarks/`.\n",
         f"{how} Python {platform.python_version()}, {libraries}; {_machine()}.\n",
     ]
     for section in dict.fromkeys(row.section for row in rows):
