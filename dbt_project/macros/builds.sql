@@ -133,3 +133,54 @@
 
 {#- A cast of now() would follow the session's time zone; the epoch does not. -#}
 {% macro duckdb__utc_now() %}{{ return('make_timestamp(epoch_us(now()))') }}{% endmacro %}
+
+
+{% macro get_where_subquery(relation) %}
+    {#-
+        What a data test of an incremental model looks at. In a build it is what the model holds of the windows it took
+        in last, and where a row is an event, the whole sessions of these, so that a test costs what the window costs
+        and not what the history does; `dbt test`, a full refresh and a first build look at everything. Overrides dbt's
+        macro of this name, whose `where` still counts.
+    -#}
+    {%- set node = graph.nodes.get('model.' ~ project_name ~ '.' ~ relation.identifier) if execute -%}
+    {%- if node and node.config.incremental_strategy == 'replace_sessions'
+        and flags.WHICH == 'build' and not flags.FULL_REFRESH -%}
+        {%- set where = config.get('where') -%}
+        {%- set earliest, latest = built_window('min', node.name), built_window('max', node.name) -%}
+        (
+            select *
+            from {{ relation }}
+            where
+                {%- if 'window_start' in node.columns %}
+                {%- set touched = 'from ' ~ graph.nodes['model.' ~ project_name ~ '.sessions'].relation_name
+                    ~ ' where last_window_start >= ' ~ earliest ~ ' and first_window_start <= ' ~ latest %}
+                window_start >= (select min(first_window_start) {{ touched }})
+                and window_start <= (select max(last_window_start) {{ touched }})
+                and session_key in (select session_key {{ touched }})
+                {%- else %}
+                last_window_start >= {{ earliest }}
+                and first_window_start <= {{ latest }}
+                {%- endif %}
+                {%- if where %}
+                and ({{ where }})
+                {%- endif %}
+        ) as dbt_subquery
+    {%- else -%}
+        {{ return(default__get_where_subquery(relation)) }}
+    {%- endif -%}
+{% endmacro %}
+
+
+{% macro built_window(which, name) %}
+    {#- The earliest (min) or the latest (max) window that a model took in with its last build that had any. -#}
+    {%- set source = 'source.' ~ project_name ~ '.fullstory.' -%}
+    {%- set marks = graph.sources[source ~ '_builds'].relation_name ~ " where model = '" ~ name ~ "'" -%}
+    {%- set newest = '(select max(load_id) from ' ~ marks ~ ')' -%}
+    (
+        select {{ which }}(window_start)
+        from {{ graph.sources[source ~ '_loads'].relation_name }}
+        where
+            load_id <= {{ newest }}
+            and load_id > (select coalesce(max(load_id), 0) from {{ marks }} and load_id < {{ newest }})
+    )
+{%- endmacro %}

@@ -291,3 +291,22 @@ def test_a_model_that_was_never_built_owes_everything(warehouse: TestWarehouse) 
     assert warehouse.marks() == {"sessions": 1, "page_durations": 0, "session_timeline": 0}
     warehouse.build()
     assert set(warehouse.marks().values()) == {1}
+
+
+def test_the_tests_of_a_build_look_at_what_its_windows_touch(warehouse: TestWarehouse) -> None:
+    def build() -> bool:
+        return warehouse.dbt("build", "--exclude-resource-type", "unit_test").success
+
+    page = {"PageId": 1, "PageStart": day(1), "PageDuration": -1}
+    warehouse.load(day(1), [event("a", day(1) + MINUTE, **page)])
+    assert not build(), "a first build looks at everything"
+    warehouse.load(day(2), [event("b", day(2) + MINUTE, session=10, **page | {"PageDuration": 1})])
+    assert build()
+    assert not warehouse.dbt("test", "--exclude-resource-type", "unit_test").success
+
+    # The session of the first day goes on: its steps are looked at as a whole, and are numbered from one.
+    warehouse.load(day(3), [event("c", day(3) + MINUTE)])
+    assert build()
+    warehouse.load(day(1), [event("a", day(1) + MINUTE, **page | {"PageDuration": 1})])
+    assert build()
+    assert warehouse.dbt("test", "--exclude-resource-type", "unit_test").success

@@ -170,6 +170,21 @@ def test_one_dbt_test_can_be_run_alone_as_a_check(
     assert not any(event.is_step_materialization for event in result.all_events)
 
 
+def test_a_dbt_test_alone_looks_at_windows_that_the_last_build_had_nothing_to_do_with(
+    loaded: AccountAt, materialize: Materialize
+) -> None:
+    project, warehouse = DbtProject(loaded.settings), loaded.ingestion().warehouse
+    assert materialize(MODELS, 1).success
+    assert materialize("events", 2).success
+    with warehouse.writing() as connection:
+        connection.execute(
+            f"UPDATE {SCHEMA}.page_durations SET active_pct = 101 WHERE first_window_start < '2026-06-02'"
+        )
+    assert project.build(warehouse).failures == []
+    [failure] = project.build(warehouse, select=["page_durations"], tests_alone=True).failures
+    assert "active_pct" in failure
+
+
 def test_a_locked_warehouse_fails_a_run_with_the_sentence(loaded: AccountAt, materialize: Materialize) -> None:
     with loaded.ingestion().warehouse.locked():
         [sentence] = failures(materialize("sessions", 1))

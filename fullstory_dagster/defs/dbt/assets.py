@@ -50,7 +50,12 @@ def build_dbt_assets(settings: Settings) -> dg.AssetsDefinition:
         with as_failure("Building the dbt models"):
             _refuse_missing_windows(context, ingestion, settings.grid)
             selected = _selected_nodes(context, manifest, translator)
-            build = project.build(ingestion.warehouse, select=selected, full_refresh=config.full_refresh)
+            build = project.build(
+                ingestion.warehouse,
+                select=selected,
+                full_refresh=config.full_refresh,
+                tests_alone=not context.selected_asset_keys,
+            )
         for event in build.events:
             message = DbtCoreCliEventMessage(raw_event=event, event_history_metadata={})
             yield from message.to_default_asset_events(

@@ -95,14 +95,18 @@ class DbtProject:
         *,
         select: Sequence[str] = (),
         full_refresh: bool = False,
+        tests_alone: bool = False,
         on_event: Callable[[Event], None] | None = None,
     ) -> DbtBuild:
         """Build models and run their tests, with the warehouse's lock held.
+
+        The tests look at what the windows taken in have touched; in a full refresh, or alone, at whole models.
 
         Args:
             warehouse: locked meanwhile.
             select: dbt selectors; none builds everything.
             full_refresh: build incremental models anew, from all events.
+            tests_alone: build nothing.
             on_event: called for every structured log event about a node.
 
         Raises:
@@ -110,7 +114,7 @@ class DbtProject:
             WarehouseLockedError: somebody else held the warehouse for too long.
         """
         # Unit tests speak of the SQL, not of the data: they belong to `make dbt`.
-        arguments = ["build", "--exclude-resource-type", "unit_test"]
+        arguments = ["test" if tests_alone else "build", "--exclude-resource-type", "unit_test"]
         if select:
             arguments += ["--indirect-selection", "cautious", "--select", *select]
         if full_refresh:
