@@ -1,77 +1,76 @@
-"""`python -m benchmarks`: measure, print, write the page."""
+"""`python -m benchmarks`: measure, print, renew the page."""
 
 from __future__ import annotations
 
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
+from datetime import datetime, timezone
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from benchmarks import backfill, growth, loading, overhead
-from benchmarks.table import HEAD, PAGE, Row, page, record_usual
-
-PARTS = ("loading", "growth", "backfill", "overhead")
-QUICK_EVENTS, QUICK_WINDOW_EVENTS = 30_000, 5_000
+from benchmarks.inputs import PLAIN, SITE, WIDE
+from benchmarks.table import HEAD, Row, record, record_usual
 
 
-def measured(
-    folder: Path, parts: Sequence[str], *, n_events: int, window_events: int, rounds: int, is_quick: bool
-) -> Iterator[Row]:
-    """Rows of the chosen parts, as they are measured."""
-    few, many = (2, 5) if is_quick else (10, 100)
+def full_parts(n_events: int, window_events: int, rounds: int) -> dict[str, Callable[[Path], Iterator[Row]]]:
+    """What `make bench` measures, by name; each is given a folder of its own."""
 
-    def backfills(place: Path) -> Iterator[Row]:
-        yield from backfill.measure_unlimited(place, 6 if is_quick else 20, window_events)
-        if not is_quick:
-            yield from backfill.measure_limited(place, 365)
+    def backfills(folder: Path) -> Iterator[Row]:
+        yield from backfill.measure_unlimited(folder, 20, window_events)
+        yield from backfill.measure_limited(folder, 365)
 
-    chosen: dict[str, Callable[[Path], Iterator[Row]]] = {
-        "loading": lambda place: loading.measure(place, n_events, rounds, is_quick=is_quick),
-        "growth": lambda place: growth.measure(place, window_events, few, many),
+    return {
+        "loading": lambda folder: loading.measure(folder, (PLAIN, SITE), n_events, rounds),
+        "wide": lambda folder: loading.measure(folder, (WIDE,), n_events, rounds),
+        "memory": lambda folder: loading.measure_memory(folder, n_events),
+        "growth": lambda folder: growth.measure(folder, window_events, 10, 100),
         "backfill": backfills,
-        "overhead": lambda place: overhead.measure(place, rounds),
+        "overhead": lambda folder: overhead.measure(folder, rounds),
     }
-    for part in parts:
-        with tempfile.TemporaryDirectory(dir=folder, prefix=f"{part}-") as place:
-            yield from chosen[part](Path(place))
+
+
+def quick_parts() -> dict[str, Callable[[Path], Iterator[Row]]]:
+    """What the tests measure."""
+    return {
+        "loading": lambda folder: loading.measure(folder, (SITE,), 30_000, 1),
+        "growth": lambda folder: growth.measure(folder, 5_000, 2, 5),
+        "backfill": lambda folder: backfill.measure_unlimited(folder, 6, 5_000),
+        "overhead": lambda folder: overhead.measure(folder, 1),
+    }
 
 
 def main(
-    only: Annotated[str, typer.Option(help=f"Parts, separated by commas: {', '.join(PARTS)}.")] = ",".join(PARTS),
-    quick: Annotated[bool, typer.Option("--quick", help="Small sizes; what the tests run.")] = False,
-    events: Annotated[int, typer.Option(help="Events in each bundle.")] = 0,
-    window_events: Annotated[int, typer.Option(help="Events in each window of growth and backfill.")] = 0,
-    rounds: Annotated[int, typer.Option(help="How often each is measured; the best counts.")] = 0,
-    record: Annotated[bool, typer.Option("--record", help="Make the ratios the usual ones of a quick run.")] = False,
-    page_path: Annotated[Path | None, typer.Option("--page", help="Write the page here.")] = None,
+    only: Annotated[str, typer.Option(help="Parts, separated by commas.")] = "",
+    quick: Annotated[bool, typer.Option("--quick", help="Small sizes, and no page; what the tests run.")] = False,
+    events: Annotated[int, typer.Option(help="Events in each bundle.")] = 2_000_000,
+    window_events: Annotated[int, typer.Option(help="Events in each window of growth and backfill.")] = 100_000,
+    rounds: Annotated[int, typer.Option(help="How often each is measured; the best counts.")] = 3,
+    usual: Annotated[bool, typer.Option("--usual", help="Make the ratios of a quick run the usual ones.")] = False,
 ) -> None:
-    """Measure and print; write the page only when all of it was measured."""
-    parts = [part.strip() for part in only.split(",")]
-    if unknown := set(parts) - set(PARTS):
+    """Measure, print, and renew the measured parts of docs/benchmarks.md."""
+    parts = quick_parts() if quick else full_parts(events, window_events, rounds)
+    chosen = [part.strip() for part in only.split(",")] if only else list(parts)
+    if unknown := set(chosen) - parts.keys():
         raise typer.BadParameter(f"there is no part {', '.join(sorted(unknown))}", param_hint="--only")
-    n_events = events or (QUICK_EVENTS if quick else 2_000_000)
-    in_window = window_events or (QUICK_WINDOW_EVENTS if quick else 100_000)
-    rounds = rounds or (1 if quick else 3)
-    started, rows = time.monotonic(), []
-    with tempfile.TemporaryDirectory(prefix="benchmarks-") as folder:
-        print("\t".join(("section", *HEAD)))
-        for row in measured(
-            Path(folder), parts, n_events=n_events, window_events=in_window, rounds=rounds, is_quick=quick
-        ):
-            rows.append(row)
-            print("\t".join((row.section, *row.cells())), flush=True)
-    if record:
-        record_usual(rows)
-    target = page_path or (PAGE if set(parts) == set(PARTS) and not quick else None)
-    if target:
-        how = (
-            f"This run took {(time.monotonic() - started) / 60:.0f} minutes: {n_events:,} events a bundle, "
-            f"{in_window:,} a window of growth and backfill, the best of {rounds}."
-        )
-        target.write_text(page(rows, how), encoding="utf-8")
+    print("\t".join(("section", *HEAD)))
+    for part in chosen:
+        started, rows = time.monotonic(), []
+        with tempfile.TemporaryDirectory(prefix=f"benchmarks-{part}-") as folder:
+            for row in parts[part](Path(folder)):
+                rows.append(row)
+                print("\t".join((row.section, *row.cells())), flush=True)
+        if quick:
+            if usual:
+                record_usual(rows)
+            continue
+        size = f"{window_events:,} events a window" if part in ("growth", "backfill") else f"{events:,} events a bundle"
+        of = "" if part == "overhead" else f", {size}"
+        how = f"Measured on {datetime.now(timezone.utc):%F} in {(time.monotonic() - started) / 60:.0f} minutes{of}"
+        record(part, rows, f"{how}, the best of {rounds}." if part in ("loading", "wide", "overhead") else f"{how}.")
 
 
 if __name__ == "__main__":

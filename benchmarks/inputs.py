@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from datetime import datetime, timedelta, timezone
@@ -61,12 +61,9 @@ def _wide(row: Row, n: int, n_events: int) -> Row:
     return row | more
 
 
+PLAIN = DataSet("plain", "FullStory's own fields only", _plain)
 SITE = DataSet("site", "1.4 kB an event, a few custom variables, as a real site has", lambda row, n, n_events: row)
-DATA_SETS = (
-    DataSet("plain", "FullStory's own fields only", _plain),
-    SITE,
-    DataSet("wide", "50 custom variables more, some nested, some that appear late in the file", _wide),
-)
+WIDE = DataSet("wide", "50 custom variables more, some nested, some that appear late in the file", _wide)
 
 
 def day(number: int) -> Window:
@@ -80,7 +77,7 @@ def traffic(n_events: int, n_days: int = 1) -> ShopTraffic:
     return ShopTraffic(config)
 
 
-def write_bundles(folder: Path, n_events: int, data_sets: tuple[DataSet, ...] = DATA_SETS) -> None:
+def write_bundles(folder: Path, n_events: int, data_sets: Sequence[DataSet]) -> None:
     """Write one day of each data set in both layouts, gzip as FullStory sends it.
 
     Raises:

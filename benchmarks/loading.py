@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from benchmarks.inputs import DATA_SETS, LAYOUTS, SITE, DataSet, path_of, write_bundles
+from benchmarks.inputs import LAYOUTS, SITE, DataSet, path_of, write_bundles
 from benchmarks.process import Cost, least, work
 from benchmarks.table import Row
 
@@ -17,22 +17,29 @@ _GROWN = 3
 _PEAK_MB = 800
 
 
-def measure(folder: Path, n_events: int, rounds: int, *, is_quick: bool) -> Iterator[Row]:
-    """Load each data set in both layouts with each contestant, taking turns.
+def measure(folder: Path, data_sets: Sequence[DataSet], n_events: int, rounds: int) -> Iterator[Row]:
+    """Load data sets in both layouts with each contestant, taking turns.
 
     Args:
         folder: for the files.
+        data_sets: which.
         n_events: in each file.
         rounds: how often; the least CPU and the least time count.
-        is_quick: the events of a real site only, and no larger file.
     """
-    data_sets = (SITE,) if is_quick else DATA_SETS
     write_bundles(folder, n_events, data_sets)
     for data_set in data_sets:
         for layout in LAYOUTS:
             yield from _compare(folder, data_set, layout, n_events, rounds)
-    if not is_quick:
-        yield _memory(folder, n_events)
+
+
+def measure_memory(folder: Path, n_events: int) -> Iterator[Row]:
+    """The most memory a load takes, of so many events and of several times as many."""
+    peaks = []
+    for n in (n_events, n_events * _GROWN):
+        write_bundles(folder, n, (SITE,))
+        peaks.append(_run("ours", path_of(folder, SITE, "NDJSON"), folder / "run").peak_mb)
+    what = f"peak memory, {n_events * _GROWN:,} events to {n_events:,}"
+    yield Row("Memory", what, f"{peaks[1]:.0f} MB", f"{peaks[0]:.0f} MB", peaks[1] / peaks[0], 1.1)
 
 
 def _compare(folder: Path, data_set: DataSet, layout: str, n_events: int, rounds: int) -> Iterator[Row]:
@@ -43,7 +50,7 @@ def _compare(folder: Path, data_set: DataSet, layout: str, n_events: int, rounds
     for _ in range(rounds):
         for name in names:
             costs[name].append(_run(name, path_of(folder, data_set, layout), folder / "run"))
-    section = f"Parse and load: {data_set.name}, {layout}"
+    section = f"Parse and load, {data_set.name} ({data_set.about}), {layout}"
     ours = least(costs["ours"])
     seconds = min(cost.wall_s for cost in costs["ours"])
 
@@ -95,19 +102,6 @@ def _compare(folder: Path, data_set: DataSet, layout: str, n_events: int, rounds
         peak_mb / other_mb,
     )
     yield Row(section, "peak memory, to what it may be", f"{peak_mb:.0f} MB", f"{_PEAK_MB} MB", peak_mb / _PEAK_MB, 1.0)
-
-
-def _memory(folder: Path, n_events: int) -> Row:
-    small, large = folder / "small", folder / "large"
-    peaks = []
-    for place, n in ((small, n_events), (large, n_events * _GROWN)):
-        place.mkdir()
-        write_bundles(place, n, (SITE,))
-        cost = _run("ours", path_of(place, SITE, "NDJSON"), place / "run")
-        peaks.append(cost.peak_mb)
-        shutil.rmtree(place)
-    what = f"peak memory, {n_events * _GROWN:,} events to {n_events:,}"
-    return Row("Memory", what, f"{peaks[1]:.0f} MB", f"{peaks[0]:.0f} MB", peaks[1] / peaks[0], 1.1)
 
 
 def _run(name: str, file: Path, folder: Path) -> Cost:

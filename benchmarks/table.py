@@ -6,11 +6,16 @@ import json
 import os
 import platform
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from importlib.metadata import version
 from pathlib import Path
 
-PAGE = Path(__file__).parents[1] / "docs" / "benchmarks.md"
+_DOCS = Path(__file__).parents[1] / "docs"
+PAGE = _DOCS / "benchmarks.md"
+RESULTS = _DOCS / "benchmarks"
+PARTS = ("loading", "wide", "memory", "growth", "backfill", "overhead", "peers")
+"""What can be measured by itself, in the order of the page."""
+
 USUAL = Path(__file__).parent / "usual.json"
 
 GROSS = 2.0
@@ -69,29 +74,46 @@ class Row:
         return [self.what, self.ours, self.reference, f"{self.ratio:.2f}", goal, met]
 
 
+_HEAD = """\
+# Benchmarks
+
+Made by `make bench` and `python -m benchmarks.peers`; nothing on this page is typed. Each line compares two figures of
+one run, taken on the same input one after the other, because seconds differ from machine to machine and ratios hardly
+do. What is measured, and how, is in `benchmarks/`.
+"""
+
 HEAD = ("what", "ours", "reference", "ratio", "goal", "met")
 
 
-def page(rows: Sequence[Row], how: str, *, title: str = "Benchmarks", command: str = "make bench") -> str:
-    """The page of a run.
+def record(part: str, rows: Sequence[Row], how: str) -> None:
+    """Keep what one part came to, in place of what it came to before, and make the page anew.
 
     Args:
+        part: one of ``PARTS``.
         rows: in the order they were measured.
-        how: the run in a sentence.
-        title: of the page.
-        command: what makes it.
+        how: the run in a sentence or two.
     """
     libraries = ", ".join(f"{name} {version(name)}" for name in _LIBRARIES)
-    parts = [
-        f"# {title}\n",
-        f"Made by `{command}`; nothing on this page is typed. Each line compares two figures of one run, taken on the\n"
-        "same input one after the other, because seconds differ from machine to machine and ratios hardly do. What is\n"
-        "measured, and how, is in `benchmarks/`.\n",
-        f"{how} Python {platform.python_version()}, {libraries}; {_machine()}.\n",
-    ]
-    for section in dict.fromkeys(row.section for row in rows):
-        parts.append(f"## {section}\n")
-        parts.append(_table(HEAD, (row.cells() for row in rows if row.section == section)))
+    surroundings = f"Python {platform.python_version()}, {libraries}; {_machine()}."
+    RESULTS.mkdir(exist_ok=True)
+    kept = {"how": how, "surroundings": surroundings, "rows": [asdict(row) for row in rows]}
+    (RESULTS / f"{part}.json").write_text(json.dumps(kept, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+    PAGE.write_text(page(), encoding="utf-8")
+
+
+def page(folder: Path = RESULTS) -> str:
+    """The page of all parts that were ever measured."""
+    parts = [_HEAD]
+    for part in PARTS:
+        path = folder / f"{part}.json"
+        if not path.exists():
+            continue
+        kept = json.loads(path.read_text(encoding="utf-8"))
+        rows = [Row(**row) for row in kept["rows"]]
+        for section in dict.fromkeys(row.section for row in rows):
+            parts.append(f"## {section}\n")
+            parts.append(_table(HEAD, (row.cells() for row in rows if row.section == section)))
+        parts.append(f"{kept['how']} {kept['surroundings']}\n")
     return "\n".join(parts)
 
 

@@ -1,7 +1,8 @@
-"""`python -m benchmarks.peers`: install the peers, load the same bundles with each, print, write docs/peers.md."""
+"""`python -m benchmarks.peers`: install the peers, load the same bundles with each, print, renew the page."""
 
 from __future__ import annotations
 
+import gzip
 import json
 import os
 import sys
@@ -19,14 +20,13 @@ import typer
 
 from benchmarks.inputs import START, day, traffic
 from benchmarks.process import Cost, command, work
-from benchmarks.table import HEAD, PAGE, Row, page
+from benchmarks.table import HEAD, Row, record
 from fullstory_dagster.simulator.config import DEFAULT_KEY, SimulatorConfig
 from fullstory_dagster.simulator.process import SimulatorProcess
 
 _HERE = Path(__file__).parent
-_PAGE = PAGE.with_name("peers.md")
 _N_BUNDLES = 12
-_SECTION = "CPU from download to committed rows"
+_SECTION = "CPU from download to committed rows, to other tools"
 
 Load = Callable[[str, Path], Cost]
 
@@ -108,12 +108,14 @@ def main(
         row = Row(_SECTION, f"to {who}", *figures, mine.cpu_s / cost.cpu_s, goals[who])
         rows.append(row)
         print("\t".join((str(rows_loaded[who]), *row.cells())), flush=True)
-    how = f"{n_events:,} events in {_N_BUNDLES} bundles, start-up of each included, on {datetime.now(timezone.utc):%F}."
+    how = (
+        f"Measured on {datetime.now(timezone.utc):%F}, {n_events:,} events in {_N_BUNDLES} bundles, start-up included."
+    )
     lost = {who: n for who, n in rows_loaded.items() if n != n_events}
     if lost:
         how += " Rows that arrived, where it was not each event once: "
         how += ", ".join(f"{who} {n:,}" for who, n in lost.items()) + "."
-    _PAGE.write_text(page(rows, how, title="Peers", command="python -m benchmarks.peers"), encoding="utf-8")
+    record("peers", rows, how)
 
 
 def _write(folder: Path, n_events: int) -> tuple[int, Path]:
@@ -133,8 +135,6 @@ def _write(folder: Path, n_events: int) -> tuple[int, Path]:
 
 def _downloaded(url: str, folder: Path) -> Path:
     """All bundles, one after the other in one gzip file with a row a line, for who only reads files."""
-    import gzip
-
     headers = {"Authorization": f"Basic {DEFAULT_KEY}"}
     listed: list[dict[str, Any]] = requests.get(
         f"{url}/api/v1/export/list", params={"start": int(START.timestamp())}, headers=headers, timeout=60

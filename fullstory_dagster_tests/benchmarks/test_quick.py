@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks.__main__ import PARTS, QUICK_EVENTS, QUICK_WINDOW_EVENTS, measured
-from benchmarks.table import GROSS, Row, usual
+from benchmarks.__main__ import quick_parts
+from benchmarks.table import GROSS, PAGE, Row, page, usual
 
 pytestmark = pytest.mark.slow
 
@@ -15,24 +15,25 @@ _TRIES = 3
 """Whatever else the machine does makes a ratio worse now and then, and hardly ever so often."""
 
 
-@pytest.mark.parametrize("part", PARTS)
+@pytest.mark.parametrize("part", quick_parts())
 def test_no_ratio_is_much_worse_than_usual(part: str, tmp_path: Path) -> None:
     known = usual()
     worse: dict[str, float] = {}
-    for _ in range(_TRIES):
-        rows = list(
-            measured(
-                tmp_path, [part], n_events=QUICK_EVENTS, window_events=QUICK_WINDOW_EVENTS, rounds=1, is_quick=True
-            )
-        )
+    for n in range(_TRIES):
+        (tmp_path / str(n)).mkdir()
+        rows = list(quick_parts()[part](tmp_path / str(n)))
         assert rows
         steady = [row for row in rows if row.is_steady]
-        assert {row.key for row in steady} <= known.keys(), "python -m benchmarks --quick --record"
+        assert {row.key for row in steady} <= known.keys(), "python -m benchmarks --quick --usual"
         now = {row.key: row.times_worse(known[row.key]) for row in steady}
         worse = {key: min(times, worse.get(key, times)) for key, times in now.items()}
         if max(worse.values(), default=0.0) < GROSS:
             return
     assert {key: times for key, times in worse.items() if times >= GROSS} == {}
+
+
+def test_the_committed_page_is_made_of_what_was_measured() -> None:
+    assert PAGE.read_text(encoding="utf-8") == page()
 
 
 def test_a_ratio_says_how_much_worse_it_is_and_whether_its_goal_is_met() -> None:
