@@ -7,6 +7,7 @@ from typing import Any
 
 import dagster as dg
 
+from fullstory_dagster.defs.alerts import build_alerts
 from fullstory_dagster.defs.assets import build_assets
 from fullstory_dagster.defs.checks import build_checks
 from fullstory_dagster.defs.dbt.assets import build_dbt_assets
@@ -39,7 +40,7 @@ def build_definitions(settings: Settings, **overrides: Any) -> dg.Definitions:
         asset_checks=build_checks(settings),
         jobs=[job],
         schedules=[build_schedule(settings)],
-        sensors=build_sensors(settings, model_keys),
+        sensors=[*build_sensors(settings, model_keys), *build_alerts(settings)],
         resources=resources,
         # A process a step would cost more than most steps do; parallelism is inside an asset's body.
         executor=dg.in_process_executor,

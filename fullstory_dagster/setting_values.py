@@ -38,6 +38,14 @@ def read_secret(text: str) -> str:
     return text
 
 
+def read_alert_urls(text: str) -> tuple[str, ...]:
+    """Addresses in Apprise's manner, separated by blanks, because commas may stand in one."""
+    urls = tuple(text.split())
+    if not all(re.match(r"[A-Za-z][A-Za-z0-9+.-]*://.", url) for url in urls):
+        raise ValueError("must be addresses such as slack://…, mailto://… or json://…, separated by blanks")
+    return urls
+
+
 def read_url(text: str) -> str:
     """A base URL: https, or http to this machine; no slash at its end."""
     try:

@@ -201,6 +201,15 @@ SETTINGS: tuple[Setting, ...] = (
         values.read_whole_number(0, 6000, "downloads"),
     ),
     Setting(
+        "FULLSTORY_ALERT_URLS",
+        "alert_urls",
+        "none",
+        "Who is told of failed runs: addresses as Apprise writes them (`slack://…`, `mailto://…`, `json://…`), "
+        "separated by blanks.",
+        values.read_alert_urls,
+        is_secret=True,
+    ),
+    Setting(
         "FULLSTORY_LOCK_TIMEOUT_S",
         "lock_timeout_s",
         "600",
@@ -256,6 +265,7 @@ class Settings:
     max_bundle_ratio: int = 200
     org_id: str | None = None
     jobs: int = 4
+    alert_urls: tuple[str, ...] = field(default=(), repr=False)
     downloads_per_minute: int = 2
     lock_timeout_s: int = 600
     duckdb_memory_limit: str = "2GB"

@@ -86,6 +86,7 @@ WRONG = [
     ("HASH_COLUMNS", "PageDuration", "only text can be hashed"),
     ("HASH_COLUMNS", "UserId", "every row must keep"),
     ("HASH_KEY", "two words", "printable ASCII"),
+    ("ALERT_URLS", "hooks.slack.com/services/T", "separated by blanks"),
     ("TRUNCATE_IP", "maybe", "1 or 0"),
     ("KEEP_BUNDLES_DAYS", "0", "from 1 to 36500"),
     ("KEEP_EVENTS_DAYS", "30", "not supported yet"),
