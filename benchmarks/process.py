@@ -47,8 +47,16 @@ def tell(piece: Callable[[], dict[str, Any] | None]) -> None:
     wall, cpu = time.perf_counter(), own_cpu_s()
     told = piece() or {}
     wall, cpu = time.perf_counter() - wall, own_cpu_s() - cpu
-    peak_mb = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-    print(json.dumps(asdict(Cost(wall, cpu, peak_mb, told))))
+    print(json.dumps(asdict(Cost(wall, cpu, _peak_mb(), told))))
+
+
+def _peak_mb() -> float:
+    """The most memory this process has had. What getrusage says on Linux is never less than its parent had."""
+    try:
+        status = Path("/proc/self/status").read_text()
+    except OSError:
+        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    return int(status.partition("VmHWM:")[2].split()[0]) / 1024
 
 
 def own_cpu_s() -> float:

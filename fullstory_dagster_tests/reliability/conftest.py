@@ -16,7 +16,7 @@ from .account import START, Account, write_traffic
 def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SimulatorProcess]:
     """A few hundred events a day."""
     data = tmp_path_factory.mktemp("served") / "events.ndjson"
-    write_traffic(data, 0.04)
+    write_traffic(data, 0.06)
     with SimulatorProcess(SimulatorConfig(data=data, now=START.replace(day=8), export_s=0)) as simulator:
         yield simulator
 
