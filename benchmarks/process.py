@@ -47,10 +47,10 @@ def tell(piece: Callable[[], dict[str, Any] | None]) -> None:
     wall, cpu = time.perf_counter(), own_cpu_s()
     told = piece() or {}
     wall, cpu = time.perf_counter() - wall, own_cpu_s() - cpu
-    print(json.dumps(asdict(Cost(wall, cpu, _peak_mb(), told))))
+    print(json.dumps(asdict(Cost(wall, cpu, peak_mb(), told))))
 
 
-def _peak_mb() -> float:
+def peak_mb() -> float:
     """The most memory this process has had. What getrusage says on Linux is never less than its parent had."""
     try:
         status = Path("/proc/self/status").read_text()

@@ -145,7 +145,8 @@ def test_a_variable_whose_type_changes_is_kept_as_it_was_each_time() -> None:
 def test_memory_does_not_grow_with_the_bundle(is_broken: bool) -> None:
     # A process of its own, because the peak of this one is whatever other tests made of it.
     script = f"""
-        import json, resource
+        import json
+        from benchmarks.process import peak_mb
         from fullstory_dagster_tests.sample_events import DAY, event
         from fullstory_dagster.parse.bundle import BundleParser
 
@@ -163,7 +164,7 @@ def test_memory_does_not_grow_with_the_bundle(is_broken: bool) -> None:
             for _ in parser.parse(bundle(n_bytes)):
                 pass
             assert parser.counts.rows_in == n_bytes // (len(line) * 1000) * 1000
-            return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+            return peak_mb()
 
         few = peak_mib(20 << 20)
         print(peak_mib(60 << 20) - few)
