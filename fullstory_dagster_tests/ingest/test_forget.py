@@ -39,6 +39,8 @@ from fullstory_dagster_tests.erased_person import (
 
 from .conftest import NOW, START, SettableClock, day
 
+pytestmark = pytest.mark.slow
+
 EVENTS = "fullstory.events"
 THEIRS = Given("email", EMAIL.upper())
 

@@ -138,6 +138,7 @@ def test_what_is_odd_is_not_made_up_for_by_other_rows(name: str, other: dict[str
         assert read(*[compact(other)] * n, ODD[name]) is None
 
 
+@pytest.mark.slow
 @pytest.mark.soak
 @settings(max_examples=count(600, full=10_000), suppress_health_check=[HealthCheck.too_slow])
 @given(rows=st.lists(st.dictionaries(names, values, max_size=6).map(lambda more: event() | more), max_size=4))
@@ -152,6 +153,7 @@ fragments = st.sampled_from(
 )
 
 
+@pytest.mark.slow
 @pytest.mark.soak
 @settings(max_examples=count(1500, full=30_000))
 @given(texts=st.lists(st.lists(fragments, max_size=8).map("".join), min_size=1, max_size=3), is_name=st.booleans())

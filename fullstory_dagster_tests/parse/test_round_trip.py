@@ -107,6 +107,7 @@ def check_kept(row: dict[str, Any], kept: dict[str, Any]) -> None:
     assert custom.keys() <= row.keys()
 
 
+@pytest.mark.slow
 @pytest.mark.soak
 @settings(max_examples=count(400, full=5_000), suppress_health_check=[HealthCheck.too_slow])
 @given(row=events, indent=st.sampled_from([None, 1]), is_ascii=st.booleans())
@@ -135,6 +136,7 @@ def test_whatever_stands_where_a_row_should_is_counted(value: Any) -> None:
     assert same(json.loads(batch.rejects["raw_text"].item()), value)
 
 
+@pytest.mark.slow
 @settings(max_examples=150)
 @given(text=st.text(alphabet='"\\/ud8cDC0{}[]:,.e-+ \t\n1é\x00', max_size=24))
 def test_duckdb_takes_for_json_whatever_the_parser_keeps(text: str) -> None:
