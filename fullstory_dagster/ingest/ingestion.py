@@ -41,9 +41,9 @@ from fullstory_dagster.fields import FIELD_LIST_ID
 from fullstory_dagster.forgotten import Matcher
 from fullstory_dagster.ingest.stripping import strip_bundle, strip_file
 from fullstory_dagster.parse.bundle import BATCH_SCHEMA, REJECT_SCHEMA, BundleParser
-from fullstory_dagster.parse.identity import number_twins
 from fullstory_dagster.parse.privacy import PrivacyPolicy
 from fullstory_dagster.parse.promotion import promote_fields
+from fullstory_dagster.parse.twins import TwinNumbering
 from fullstory_dagster.settings import Settings
 from fullstory_dagster.store.attempts import AttemptLog
 from fullstory_dagster.store.bundles import BundleFile, BundleStore, StoredBundle
@@ -199,7 +199,7 @@ class Ingestion:
                 schema=DATASET_SCHEMA,
                 rejects_schema=_REJECTS_FILE_SCHEMA,
                 batches=batches(),
-                rename_twins=number_twins,
+                twins=TwinNumbering(),
                 summary=summary,
             )
 

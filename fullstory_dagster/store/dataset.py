@@ -11,7 +11,7 @@ import json
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from datetime import datetime, timedelta, timezone
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, Protocol
 from uuid import uuid4
 
 import polars as pl
@@ -83,6 +83,16 @@ class ErasedRows:
     bytes_written: int = 0
 
 
+class Twins(Protocol):
+    """Tells events of one window apart that share an id."""
+
+    def number(self, batches: Iterable[pl.DataFrame]) -> Iterator[pl.DataFrame]:
+        """The rows as they can be told while they come, in their order."""
+
+    def renumber(self, rows: pl.LazyFrame) -> Iterator[pl.DataFrame] | None:
+        """Given those rows, all of them with their final ids; None if these are it."""
+
+
 class EventDataset:
     """Parsed windows in an object store."""
 
@@ -96,7 +106,7 @@ class EventDataset:
         schema: pl.Schema,
         rejects_schema: pl.Schema,
         batches: Iterable[tuple[pl.DataFrame, pl.DataFrame]],
-        rename_twins: Callable[[pl.LazyFrame], pl.DataFrame | None],
+        twins: Twins,
         summary: Callable[[], dict[str, Any]],
     ) -> ParsedWindow:
         """Write a window's rows as they come, and publish them when all of them came.
@@ -106,18 +116,18 @@ class EventDataset:
             schema: columns of the rows.
             rejects_schema: columns of the rejects.
             batches: rows and rejects in order; memory holds a few batches at a time.
-            rename_twins: given the written rows, new ids by row number, or None.
+            twins: tells events apart that share an id.
             summary: the counts of :class:`ParsedWindow`, asked for after the batches.
         """
         parse_id = uuid4().hex
         with self._objects.scratch() as written, self._objects.scratch() as renamed, self._objects.scratch() as lines:
             # Only one Parquet file can be streamed into at a time: rejects, few as a rule, wait in another.
             with lines.open("wb") as file:
-                _sink(_stream(_rows_of(batches, file), schema), str(written), parse_id)
+                _sink(_stream(twins.number(_rows_of(batches, file)), schema), str(written), parse_id)
             result = written
-            new_ids = rename_twins(pl.scan_parquet(written))
-            if new_ids is not None:
-                _sink(_with_ids(pl.scan_parquet(written), new_ids), str(renamed), parse_id)
+            rows = twins.renumber(pl.scan_parquet(written))
+            if rows is not None:
+                _sink(_stream(rows, schema), str(renamed), parse_id)
                 result = renamed
             with self._objects.scratch() as rejects:
                 _sink(pl.scan_ndjson(lines, schema=rejects_schema), str(rejects), parse_id)
@@ -322,15 +332,6 @@ def _sink(rows: pl.LazyFrame, path: str, parse_id: str) -> None:
         compression_level=_COMPRESSION_LEVEL,
         row_group_size=_ROW_GROUP_ROWS,
         metadata={"parse_id": parse_id},
-    )
-
-
-def _with_ids(rows: pl.LazyFrame, new_ids: pl.DataFrame) -> pl.LazyFrame:
-    return (
-        rows.with_row_index("_row")
-        .join(new_ids.lazy().rename({"_event_id": "_new_id"}), on="_row", how="left", maintain_order="left")
-        .with_columns(_event_id=pl.coalesce("_new_id", "_event_id"))
-        .drop("_row", "_new_id")
     )
 
 

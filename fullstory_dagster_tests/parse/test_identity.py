@@ -4,16 +4,13 @@ from __future__ import annotations
 
 import hashlib
 import json
-import random
 from typing import Any
 
-import polars as pl
 import pytest
 
-from fullstory_dagster.parse.bundle import BATCH_SCHEMA
 from fullstory_dagster.parse.csv_rows import frame_csv_rows
 from fullstory_dagster.parse.framing import frame_rows
-from fullstory_dagster.parse.identity import event_id, number_twins, twin_id
+from fullstory_dagster.parse.identity import event_id, twin_id
 from fullstory_dagster.parse.rows import read_row
 
 PLAIN = {"UserId": 5189870820212736, "SessionId": 1, "EventStart": "2026-06-01T00:00:00.000Z", "EventType": "load"}
@@ -165,62 +162,3 @@ def test_all_three_formats_give_the_same_ids() -> None:
     expected = [id_of(event) for event in events]
     for framed in (array, lines, records):
         assert [read_row(text).event_id for text in framed] == expected
-
-
-def batch(columns: dict[str, list[str | None]]) -> pl.DataFrame:
-    """Rows of which only some columns hold anything."""
-    return pl.concat([pl.DataFrame(schema=BATCH_SCHEMA), pl.DataFrame(columns)], how="diagonal_relaxed")
-
-
-def twins(contents: list[str | None]) -> dict[str | None, str]:
-    """Ids of rows that share one, by what else they hold."""
-    rows = batch({"_event_id": ["same"] * len(contents) + ["other"], "CustomVars": [*contents, "{}"]})
-    renamed = number_twins(rows.lazy())
-    ids = rows["_event_id"].to_list()
-    if renamed is not None:
-        for row, new_id in renamed.iter_rows():
-            ids[row] = new_id
-    assert ids[-1] == "other"
-    assert len(set(ids)) == len(ids)
-    return dict(zip(contents, ids[:-1], strict=True))
-
-
-def test_twins_are_numbered_the_same_in_whatever_order_they_come() -> None:
-    contents = ['{"user_a":1}', '{"user_a":2}', None, '{"user_b":1}']
-    expected = twins(contents)
-    assert set(expected.values()) == {"same", *(twin_id("same", n) for n in (1, 2, 3))}
-    shuffled = list(contents)
-    for seed in range(5):
-        random.Random(seed).shuffle(shuffled)
-        assert twins(list(shuffled)) == expected
-
-
-def test_twins_are_numbered_the_same_in_whatever_order_their_variables_stand() -> None:
-    def kept(*variables: str) -> list[str | None]:
-        return [read_row(f"{json.dumps(PLAIN)[:-1]},{each}}}".encode()).custom_vars for each in variables]
-
-    written = twins(kept('"user_a":1,"user_b":"y"', '"user_a":2,"user_b":"x"'))
-    rewritten = twins(kept('"user_b":"y","user_a":1', '"user_b":"x","user_a":2'))
-    assert list(written.values()) == list(rewritten.values())
-
-
-def test_the_name_of_an_export_does_not_number_twins() -> None:
-    contents: list[str | None] = ['{"user_a":1}', '{"user_a":2}']
-    numbered = [
-        number_twins(batch({"_event_id": ["same"] * 2, "CustomVars": contents, "_export_id": exports}).lazy())
-        for exports in (["a", "b"], ["b", "a"])
-    ]
-    assert numbered[0] is not None
-    assert numbered[1] is not None
-    assert numbered[0].equals(numbered[1])
-
-
-def test_twins_that_agree_in_everything_all_get_an_id() -> None:
-    rows = batch({"_event_id": ["same"] * 3})
-    renamed = number_twins(rows.lazy())
-    assert renamed is not None
-    assert sorted(renamed.rows()) == [(1, twin_id("same", 1)), (2, twin_id("same", 2))]
-
-
-def test_without_twins_nothing_is_renamed() -> None:
-    assert number_twins(pl.DataFrame({"_event_id": ["a", "b"]}).lazy()) is None

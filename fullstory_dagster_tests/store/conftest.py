@@ -15,7 +15,7 @@ import polars as pl
 import pytest
 
 from fullstory_dagster.parse.bundle import BATCH_SCHEMA, REJECT_SCHEMA, BundleParser
-from fullstory_dagster.parse.identity import number_twins
+from fullstory_dagster.parse.twins import TwinNumbering
 from fullstory_dagster.store.bundles import BundleStore, StoredBundle
 from fullstory_dagster.store.dataset import EventDataset, ParsedWindow
 from fullstory_dagster.store.objects import LocalStore
@@ -74,7 +74,7 @@ class Loader:
             schema=pl.Schema(dict(BATCH_SCHEMA) | times | {"_export_id": pl.String()}),
             rejects_schema=pl.Schema(dict(REJECT_SCHEMA) | {"export_id": pl.String()}),
             batches=batches(),
-            rename_twins=number_twins,
+            twins=TwinNumbering(),
             summary=lambda: (
                 asdict(parser.counts) | {"parse_s": 0.5, "bundle_sha256": bundle.sha256, "shaping": bundle.shaping}
             ),
