@@ -131,7 +131,7 @@ class ColumnReader:
             return None
         if custom_vars is None:
             return None
-        named = _with_modern_names(rows, lines, n_values)
+        named = _with_modern_names(rows, lines if found.nulls else None, n_values)
         if named is None:
             return None
         try:
@@ -207,17 +207,23 @@ def _are_plain(rows: pl.DataFrame, n_values: dict[str, int]) -> bool:
     return all(rows.select(**{f"check {n}": check for n, check in enumerate(checks)}).row(0))
 
 
-def _with_modern_names(rows: pl.DataFrame, lines: bytes, n_values: dict[str, int]) -> pl.DataFrame | None:
-    """Values of older names in the columns of the modern ones; None where a row has both, or an older one's null."""
+def _with_modern_names(rows: pl.DataFrame, lines: bytes | None, n_values: dict[str, int]) -> pl.DataFrame | None:
+    """Values of older names in the columns of the modern ones; None where a row has both, or an older one's null.
+
+    Args:
+        rows: as they were read.
+        lines: what they were read from; None if it has no null.
+        n_values: how many values each column has.
+    """
     moved = []
     for old, modern in LEGACY_NAMES.items():
         token = _LEGACY_TOKENS[old]
         if not n_values[old]:
-            if token in lines:
+            if lines is not None and token in lines:
                 return None
             continue
         both = rows.select((pl.col(old).is_not_null() & pl.col(modern).is_not_null()).any()).item()
-        if both or lines.count(token) != n_values[old]:
+        if both or (lines is not None and lines.count(token) != n_values[old]):
             return None
         moved.append(pl.coalesce(modern, old).alias(modern))
     return rows.with_columns(moved).drop(*LEGACY_NAMES)

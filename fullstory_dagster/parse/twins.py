@@ -62,14 +62,14 @@ class TwinNumbering:
         apart = np.unique(seen[1:][seen[1:] == seen[:-1]])
         if not len(apart):
             return None
+        among = pl.Series(apart).implode()
         # In one batch some of them may have been numbered, without those in others.
-        firsts = pl.DataFrame(
-            {"new": list(self._first_ids), "first": list(self._first_ids.values())},
-            schema={"new": pl.String, "first": pl.String},
-        ).filter(pl.col("first").hash().is_in(pl.Series(apart).implode()))
-        shared = rows.with_columns(pl.col("_event_id").replace(firsts["new"], firsts["first"]))
-        new_ids = number_twins(shared, among=pl.Series(apart))
-        return None if new_ids is None else _with_ids(shared, new_ids)
+        renamed = {"new": list(self._first_ids), "first": list(self._first_ids.values())}
+        back = pl.DataFrame(renamed, schema={"new": pl.String, "first": pl.String})
+        back = back.filter(pl.col("first").hash().is_in(among))
+        shared = rows.with_columns(pl.col("_event_id").replace(back["new"], back["first"]))
+        candidates = shared.with_row_index("_row").filter(pl.col("_event_id").hash().is_in(among))
+        return _with_ids(shared, number_twins(candidates.collect(engine="streaming")))
 
     def _numbered(self, rows: pl.DataFrame) -> pl.DataFrame:
         short_ids = rows["_event_id"].hash()
@@ -77,15 +77,13 @@ class TwinNumbering:
         self._seen.append(different.to_numpy())
         if len(different) == rows.height:
             return rows
-        new_ids = number_twins(rows.lazy())
-        if new_ids is None:
-            return rows
+        new_ids = number_twins(rows.with_row_index("_row").filter(short_ids.is_duplicated()))
         ids = rows["_event_id"]
         self._first_ids.update(zip(new_ids["_event_id"], ids.gather(new_ids["_row"]), strict=True))
         return rows.with_columns(_event_id=ids.scatter(new_ids["_row"], new_ids["_event_id"]))
 
 
-def number_twins(rows: pl.LazyFrame, among: pl.Series | None = None) -> pl.DataFrame | None:
+def number_twins(rows: pl.DataFrame) -> pl.DataFrame:
     """Find events that share an id and give each but the first one of its own.
 
     Twins are put in order by the rest of their content, then by position, so that an export in another order gives the
@@ -93,33 +91,24 @@ def number_twins(rows: pl.LazyFrame, among: pl.Series | None = None) -> pl.DataF
     the same row by then, and may change places.
 
     Args:
-        rows: rows in the order they were sent: ``_event_id``, every field, ``CustomVars``.
-        among: hashes of the ids that may be shared, where others are known not to be.
+        rows: at least all that share an id, in the order they were sent: ``_row`` (UInt32, position), ``_event_id``,
+            every field, ``CustomVars``.
 
     Returns:
-        DataFrame: ``_row`` (UInt32, position) and ``_event_id``, one row for each event to be renamed; None without
-            twins.
+        DataFrame: ``_row`` and ``_event_id``, one row for each event to be renamed, by position.
     """
-    numbered = rows.with_row_index("_row")
-    if among is not None:
-        numbered = numbered.filter(pl.col("_event_id").hash().is_in(among.implode()))
-    ids = numbered.select("_event_id").group_by("_event_id").len()
-    shared = ids.filter(pl.col("len") > 1).collect(engine="streaming")
-    if shared.is_empty():
-        return None
+    shared = rows.filter(pl.col("_event_id").is_duplicated())
     # What the export was called says nothing of the event.
     said = [pl.col(name).cast(pl.String).fill_null("") for name in (*(field.name for field in FIELDS), "CustomVars")]
-    content = pl.concat_str(said, separator="\x1f")
     twins = (
-        numbered.join(shared.lazy().select("_event_id"), on="_event_id", how="semi")
-        .select("_row", "_event_id", content.alias("content"))
+        shared.select("_row", "_event_id", content=pl.concat_str(said, separator="\x1f"))
         .sort("_event_id", "content", "_row")
         .with_columns(ordinal=pl.int_range(pl.len()).over("_event_id"))
         .filter(pl.col("ordinal") > 0)
-        .collect(engine="streaming")
+        .sort("_row")
     )
     twin_ids = [twin_id(first_id, n) for first_id, n in zip(twins["_event_id"], twins["ordinal"], strict=True)]
-    return twins.select("_row").with_columns(_event_id=pl.Series(twin_ids, dtype=pl.String)).sort("_row")
+    return twins.select("_row").with_columns(_event_id=pl.Series(twin_ids, dtype=pl.String))
 
 
 def _with_ids(rows: pl.LazyFrame, new_ids: pl.DataFrame) -> Iterator[pl.DataFrame]:

@@ -29,11 +29,10 @@ def batch(columns: dict[str, list[str | None]]) -> pl.DataFrame:
 def twins(contents: list[str | None]) -> dict[str | None, str]:
     """Ids of rows that share one, by what else they hold."""
     rows = batch({"_event_id": ["same"] * len(contents) + ["other"], "CustomVars": [*contents, "{}"]})
-    renamed = number_twins(rows.lazy())
+    renamed = number_twins(rows.with_row_index("_row"))
     ids = rows["_event_id"].to_list()
-    if renamed is not None:
-        for row, new_id in renamed.iter_rows():
-            ids[row] = new_id
+    for row, new_id in renamed.iter_rows():
+        ids[row] = new_id
     assert ids[-1] == "other"
     assert len(set(ids)) == len(ids)
     return dict(zip(contents, ids[:-1], strict=True))
@@ -61,29 +60,28 @@ def test_twins_are_numbered_the_same_in_whatever_order_their_variables_stand() -
 def test_the_name_of_an_export_does_not_number_twins() -> None:
     contents: list[str | None] = ['{"user_a":1}', '{"user_a":2}']
     numbered = [
-        number_twins(batch({"_event_id": ["same"] * 2, "CustomVars": contents, "_export_id": exports}).lazy())
+        number_twins(
+            batch({"_event_id": ["same"] * 2, "CustomVars": contents, "_export_id": exports}).with_row_index("_row")
+        )
         for exports in (["a", "b"], ["b", "a"])
     ]
-    assert numbered[0] is not None
-    assert numbered[1] is not None
     assert numbered[0].equals(numbered[1])
 
 
 def test_twins_that_agree_in_everything_all_get_an_id() -> None:
     rows = batch({"_event_id": ["same"] * 3})
-    renamed = number_twins(rows.lazy())
-    assert renamed is not None
+    renamed = number_twins(rows.with_row_index("_row"))
     assert sorted(renamed.rows()) == [(1, twin_id("same", 1)), (2, twin_id("same", 2))]
 
 
 def test_without_twins_nothing_is_renamed() -> None:
-    assert number_twins(pl.DataFrame({"_event_id": ["a", "b"]}).lazy()) is None
+    assert number_twins(batch({"_event_id": ["a", "b"]}).with_row_index("_row")).is_empty()
 
 
 def numbered_whole(rows: pl.DataFrame) -> list[str]:
-    new_ids = number_twins(rows.lazy())
+    new_ids = number_twins(rows.with_row_index("_row"))
     ids = rows["_event_id"]
-    return (ids if new_ids is None else ids.scatter(new_ids["_row"], new_ids["_event_id"])).to_list()
+    return ids.scatter(new_ids["_row"], new_ids["_event_id"]).to_list()
 
 
 def numbered_in_pieces(rows: pl.DataFrame, sizes: list[int]) -> tuple[list[str], bool]:
@@ -121,9 +119,8 @@ def test_in_whatever_pieces_they_come_twins_get_the_ids_of_the_whole_window(
 
 def test_twins_that_a_piece_ends_between_are_numbered_on_the_way(monkeypatch: pytest.MonkeyPatch) -> None:
     ids: list[str | None] = ["a", "b", "b", "b", "c"]
-    rows = batch({"_event_id": ids}).with_columns(
-        EventStart=pl.Series([MIDNIGHT + timedelta(n in "c") for n in "abbbc"])
-    )
+    starts = [MIDNIGHT + timedelta(seconds=n) for n in (0, 1, 1, 1, 2)]
+    rows = batch({"_event_id": ids}).with_columns(EventStart=pl.Series(starts))
     found, is_written_again = numbered_in_pieces(rows, [2, 1, 1])
     assert (found, is_written_again) == (["a", "b", twin_id("b", 1), twin_id("b", 2), "c"], False)
     # More of one instant than is held back.
