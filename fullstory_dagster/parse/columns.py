@@ -126,12 +126,13 @@ class ColumnReader:
         if any(n_values[name] < rows.height for name in _REQUIRED) or not _are_plain(rows, n_values):
             return None
         try:
-            custom_vars = self._custom_vars(lines, found, rows.height, n_values)
+            kept = self._custom_vars(lines, found, rows.height, n_values)
         except msgspec.MsgspecError:
             return None
-        if custom_vars is None:
+        if kept is None:
             return None
-        named = _with_modern_names(rows, lines if found.nulls else None, n_values)
+        custom_vars, has_nulls = kept
+        named = _with_modern_names(rows, lines if has_nulls else None, n_values)
         if named is None:
             return None
         try:
@@ -140,33 +141,40 @@ class ColumnReader:
         except pl.exceptions.PolarsError:
             return None  # February 30
 
-    def _custom_vars(self, lines: bytes, found: _Colons, height: int, n_values: dict[str, int]) -> pl.Series | None:
+    def _custom_vars(
+        self, lines: bytes, found: _Colons, height: int, n_values: dict[str, int]
+    ) -> tuple[pl.Series, bool] | None:
+        """What has no column, and whether something that has one is null."""
         n_known, n_known_texts = sum(n_values.values()), sum(n_values[name] for name in _TEXTS)
 
-        def is_all(rest: bytes) -> bool:
+        def n_nulls_beside(rest: bytes) -> int | None:
+            """Nulls of what has a column; None if these, the values and the rest are not everything."""
             left = _Colons.of(rest)
             if found.texts != n_known_texts + left.texts:
-                return False
+                return None
             n_nulls = found.names - n_known - left.names
             if n_nulls == 0:
-                return True
+                return 0
             # Nulls of what has a column are found by polars as nothing; nulls without one are kept as they are. That no
             # row has two nulls of one name, and that none is of a name not seen before, is not told by numbers.
-            return (
+            is_all = (
                 n_nulls == found.nulls - left.nulls
                 and not self._new_names(lines)
                 and found.names - left.names == _n_names(lines) - _n_names(rest)
             )
+            return n_nulls if is_all else None
 
         rest = self._rest_of(lines)
-        if not is_all(rest) and self._learn(lines):
+        n_nulls = n_nulls_beside(rest)
+        if n_nulls is None and self._learn(lines):
             rest = self._rest_of(lines)
-        if not is_all(rest):
+            n_nulls = n_nulls_beside(rest)
+        if n_nulls is None:
             return None
         kept = rest.decode().split("\n")[:-1]
         if len(kept) != height or any(text.count("[") + text.count("{") > MAX_DEPTH for text in kept):
             return None
-        return pl.Series([None if text == "{}" else text for text in kept], dtype=pl.String)
+        return pl.Series([None if text == "{}" else text for text in kept], dtype=pl.String), n_nulls > 0
 
     def _rest_of(self, lines: bytes) -> bytes:
         """What has no column, as one JSON object a line."""
@@ -212,7 +220,7 @@ def _with_modern_names(rows: pl.DataFrame, lines: bytes | None, n_values: dict[s
 
     Args:
         rows: as they were read.
-        lines: what they were read from; None if it has no null.
+        lines: what they were read from; None if no null in it has a column.
         n_values: how many values each column has.
     """
     moved = []
