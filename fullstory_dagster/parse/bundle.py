@@ -11,10 +11,10 @@ from typing import Literal
 import polars as pl
 
 from fullstory_dagster.fields import CUSTOM_VARS, FIELDS, FieldType
-from fullstory_dagster.parse.columns import ColumnReader
 from fullstory_dagster.parse.csv_rows import frame_csv_rows
 from fullstory_dagster.parse.framing import open_pieces
 from fullstory_dagster.parse.privacy import PrivacyPolicy
+from fullstory_dagster.parse.read_ahead import ReadAhead
 from fullstory_dagster.parse.rows import Row, RowRejectedError, read_row
 from fullstory_dagster.windows import Window
 
@@ -110,20 +110,19 @@ class BundleParser:
             for texts in _batches(frame_csv_rows(chunks), _BATCH_ROWS):
                 yield self._parse_one_by_one(texts)
             return
-        reader = ColumnReader()
-        pieces = open_pieces(chunks)
-        while (lines := pieces.next_lines()) is not None:
-            rows = reader.read(lines) if lines else None
-            if rows is not None:
-                yield self._counted(rows.with_columns(_n_misfit=pl.lit(0, pl.Int64)), [])
-                continue
-            # One odd row must not cost its whole piece the quick way.
-            for texts in _batches(pieces.exact_rows(), _FEW_ROWS):
-                rows = reader.read(b"\n".join(texts), len(texts))
+        with ReadAhead(open_pieces(chunks)) as reading:
+            while (given := reading.next_piece()) is not None:
+                piece, rows = given
                 if rows is not None:
                     yield self._counted(rows.with_columns(_n_misfit=pl.lit(0, pl.Int64)), [])
-                else:
-                    yield self._parse_one_by_one(texts)
+                    continue
+                # One odd row must not cost its whole piece the quick way.
+                for texts in _batches(reading.exact_rows(piece), _FEW_ROWS):
+                    rows = reading.read(b"\n".join(texts), len(texts))
+                    if rows is not None:
+                        yield self._counted(rows.with_columns(_n_misfit=pl.lit(0, pl.Int64)), [])
+                    else:
+                        yield self._parse_one_by_one(texts)
 
     def _parse_one_by_one(self, texts: list[bytes]) -> ParsedBatch:
         return self._counted(*read_one_by_one(texts, self.counts.rows_in, keep_text=not self.privacy.is_on))

@@ -1,7 +1,8 @@
 """Bytes to rows: where one row ends and the next begins, in a JSON array and in NDJSON.
 
 A bundle is taken in pieces of whole rows. Each piece is first offered as lines, which costs a search and a replacement
-and is right nearly always; whoever reads them and finds something odd asks for the exact rows of the piece instead.
+and is right nearly always; whoever reads them and finds something odd asks for the exact rows of the piece instead, and
+gives back what was handed out behind it.
 There only brackets and quotes are looked at, so that a row that is no valid JSON is cut out exactly and can be rejected
 alone.
 """
@@ -9,7 +10,8 @@ alone.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from typing import Protocol
 
 from fullstory_dagster.errors import BundleFormatError
@@ -31,18 +33,37 @@ _SEPARATORS = (b"},\n{", b"},{")
 """How programs part the rows of an array: on lines of their own, or one after the other."""
 
 
+@dataclass(frozen=True)
+class Piece:
+    """Some rows of a bundle that come one after the other.
+
+    Attributes:
+        lines: them as lines that should be a row each; nothing where there is no telling. In an array this is a guess,
+            and wrong where what parts rows stands inside of one. A line that came of a wrong guess is no valid JSON: it
+            ends, or begins, inside a text or a bracket.
+        raw: them as they were sent.
+        at: where they begin in the bundle, in bytes.
+        is_after_row: whether a comma has to part them from the row before.
+    """
+
+    lines: bytes
+    raw: bytes
+    at: int = 0
+    is_after_row: bool = False
+
+
 class Pieces(Protocol):
     """A bundle, piece by piece."""
 
-    def next_lines(self) -> bytes | None:
-        """The next piece as lines that should be a row each; None at the end of the bundle.
+    def next_piece(self) -> Piece | None:
+        """The next piece; None at the end of the bundle."""
 
-        In an array this is a guess, and wrong where what parts rows stands inside of one. A line that came of a wrong
-        guess is no valid JSON: it ends, or begins, inside a text or a bracket.
-        """
+    def exact_rows(self, piece: Piece, ahead: Sequence[Piece] = ()) -> Iterator[bytes]:
+        """The rows of a piece, and perhaps of what follows it, each once. What is left comes with the next piece.
 
-    def exact_rows(self) -> Iterator[bytes]:
-        """The rows of the piece that :meth:`next_lines` gave last, and perhaps of what follows it; each once.
+        Args:
+            piece: which.
+            ahead: all the pieces that were given out after it; they are taken back.
 
         Raises:
             BundleFormatError: the stream ends inside a row, or goes on after its array.
@@ -89,8 +110,8 @@ def frame_rows(chunks: Iterable[bytes]) -> Iterator[bytes]:
         BundleFormatError: the stream is neither, ends inside a row, or goes on after its array.
     """
     pieces = open_pieces(chunks)
-    while pieces.next_lines() is not None:
-        yield from pieces.exact_rows()
+    while (piece := pieces.next_piece()) is not None:
+        yield from pieces.exact_rows(piece)
 
 
 class _Lines:
@@ -100,9 +121,8 @@ class _Lines:
         self._rest = head
         self._source = source
         self._is_over = False
-        self._piece = b""
 
-    def next_lines(self) -> bytes | None:
+    def next_piece(self) -> Piece | None:
         """See :class:`Pieces`."""
         if self._is_over:
             return None
@@ -119,16 +139,16 @@ class _Lines:
         else:
             self._is_over = True
         gathered = b"".join(pieces)
-        if self._is_over:
-            self._piece, self._rest = gathered, b""
-        else:
-            end = gathered.rindex(b"\n") + 1
-            self._piece, self._rest = gathered[:end], gathered[end:]
-        return self._piece
+        end = len(gathered) if self._is_over else gathered.rindex(b"\n") + 1
+        lines, self._rest = gathered[:end], gathered[end:]
+        return Piece(lines, lines)
 
-    def exact_rows(self) -> Iterator[bytes]:
+    def exact_rows(self, piece: Piece, ahead: Sequence[Piece] = ()) -> Iterator[bytes]:
         """See :class:`Pieces`."""
-        for line in self._piece.split(b"\n"):
+        if ahead:
+            self._rest = b"".join([*(later.raw for later in ahead), self._rest])
+            self._is_over = False
+        for line in piece.raw.split(b"\n"):
             if row := line.strip(_BLANK):
                 yield row
 
@@ -143,14 +163,18 @@ class _Array:
         self._dropped = 0  # bytes that were in the buffer before
         self._after_row = False
         self._is_over = False
-        self._piece_start: tuple[int, bool] = (self._at, False)
 
-    def next_lines(self) -> bytes | None:
+    def next_piece(self) -> Piece | None:
         """See :class:`Pieces`."""
         if self._is_over:
             return None
         self._read(_PIECE_BYTES)
-        self._piece_start = (self._at, self._after_row)
+        first, is_after_row = self._at, self._after_row
+        lines = self._lines()
+        return Piece(lines, self._buffer[first : self._at], self._dropped + first, is_after_row)
+
+    def _lines(self) -> bytes:
+        """Rows as lines, and go on behind them; nothing, and stay, where there is no telling."""
         start = self._at
         if self._after_row:
             # A comma parts it from the row before; where there is none the exact reader says so.
@@ -173,9 +197,10 @@ class _Array:
             self._at, self._after_row = end, True
         return self._buffer[start:end].strip(_BLANK).replace(separator, b"}\n{")
 
-    def exact_rows(self) -> Iterator[bytes]:
+    def exact_rows(self, piece: Piece, ahead: Sequence[Piece] = ()) -> Iterator[bytes]:
         """See :class:`Pieces`."""
-        self._at, self._after_row = self._piece_start
+        self._buffer = b"".join([piece.raw, *(later.raw for later in ahead), self._buffer[self._at :]])
+        self._at, self._dropped, self._after_row = 0, piece.at, piece.is_after_row
         self._is_over = False
         n_rows = 0
         while True:

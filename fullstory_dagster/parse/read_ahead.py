@@ -1,0 +1,79 @@
+"""The pieces of a bundle on several cores: each is read before it is asked for, and they are given out in order."""
+
+from __future__ import annotations
+
+import os
+from collections import deque
+from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from queue import SimpleQueue
+from types import TracebackType
+
+import polars as pl
+
+from fullstory_dagster.parse.columns import ColumnReader
+from fullstory_dagster.parse.framing import Piece, Pieces
+
+_READERS = min(os.cpu_count() or 1, 4)
+"""Threads. About a third of the work holds Python's lock, so that more of them would wait for one another."""
+
+
+class ReadAhead:
+    """Reads the pieces of one bundle with :class:`ColumnReader`; a context manager, which stops its threads.
+
+    Memory holds a piece, and what it is read to, for every thread and one more.
+    """
+
+    def __init__(self, pieces: Pieces) -> None:
+        self._pieces = pieces
+        self._pool = ThreadPoolExecutor(_READERS, thread_name_prefix="read-ahead")
+        self._readers: SimpleQueue[ColumnReader] = SimpleQueue()
+        self._under_way: deque[tuple[Piece, Future[pl.DataFrame | None]]] = deque()
+        self._is_over = False
+        # A piece that is read in vain costs as much as another one, so after an odd one they come one by one.
+        self._n_ahead = _READERS
+        for _ in range(_READERS + 1):
+            self._readers.put(ColumnReader())
+
+    def __enter__(self) -> ReadAhead:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self._pool.shutdown(cancel_futures=True)
+
+    def next_piece(self) -> tuple[Piece, pl.DataFrame | None] | None:
+        """The next piece and its rows; without rows where it is not all plain, None at the end of the bundle."""
+        # Behind a piece that is not known in lines there is no telling where the next one begins.
+        while len(self._under_way) <= self._n_ahead and not (self._under_way and not self._under_way[-1][0].lines):
+            piece = None if self._is_over else self._pieces.next_piece()
+            if piece is None:
+                self._is_over = True
+                break
+            self._under_way.append((piece, self._pool.submit(self.read, piece.lines)))
+        if not self._under_way:
+            return None
+        piece, reading = self._under_way.popleft()
+        rows = reading.result()
+        self._n_ahead = 0 if rows is None else _READERS
+        return piece, rows
+
+    def exact_rows(self, piece: Piece) -> Iterator[bytes]:
+        """The rows of the piece that was given out last as :meth:`Pieces.exact_rows` gives them."""
+        for _, reading in self._under_way:
+            reading.cancel()
+        ahead = [later for later, _ in self._under_way]
+        self._under_way.clear()
+        self._is_over = False
+        yield from self._pieces.exact_rows(piece, ahead)
+
+    def read(self, lines: bytes, n_rows: int | None = None) -> pl.DataFrame | None:
+        """As :meth:`ColumnReader.read`."""
+        if not lines:
+            return None
+        reader = self._readers.get()
+        try:
+            return reader.read(lines, n_rows)
+        finally:
+            self._readers.put(reader)
