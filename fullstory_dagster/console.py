@@ -14,9 +14,10 @@ from rich.text import Text
 
 from fullstory_dagster.ingest.forget import Receipt
 from fullstory_dagster.ingest.gaps import find_gaps
+from fullstory_dagster.ingest.side_by_side import Outcome
 from fullstory_dagster.ingest.status import Status
-from fullstory_dagster.ingest.sync import Outcome, SyncSummary
 from fullstory_dagster.ingest.sync import Progress as Report
+from fullstory_dagster.ingest.sync import SyncSummary
 from fullstory_dagster.store.warehouse import Load
 from fullstory_dagster.windows import Window, name_ranges
 

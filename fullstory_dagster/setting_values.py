@@ -243,6 +243,16 @@ def read_memory(text: str) -> str:
     return text
 
 
+def smaller_memory(one: str, other: str) -> str:
+    """The smaller of two sizes that :func:`read_memory` takes."""
+
+    def size(text: str) -> float:
+        number, unit = text[:-2].rstrip("KMGT "), text.lstrip("0123456789. ")
+        return float(number) * (1024.0 if "i" in unit else 1000.0) ** ("KMGT".index(unit[0]) + 1)
+
+    return min(one, other, key=size)
+
+
 def read_segment(text: str) -> str:
     """A segment's id."""
     if not re.fullmatch(r"[A-Za-z0-9_.:-]{1,200}", text):

@@ -220,7 +220,7 @@ SETTINGS: tuple[Setting, ...] = (
         "FULLSTORY_DUCKDB_MEMORY_LIMIT",
         "duckdb_memory_limit",
         "2GB",
-        "DuckDB's memory limit for loads and models.",
+        "DuckDB's memory limit for models; a load takes 500MB of it at most.",
         values.read_memory,
     ),
     Setting(
@@ -312,6 +312,11 @@ class Settings:
     def max_bundle_bytes(self) -> int:
         """What a bundle may unpack to."""
         return self.max_bundle_gb * 10**9
+
+    @property
+    def load_memory_limit(self) -> str:
+        """What DuckDB may take for a load: more only keeps longer in memory what is on the disk already."""
+        return values.smaller_memory(self.duckdb_memory_limit, "500MB")
 
     @property
     def dagster_home(self) -> Path:

@@ -17,8 +17,9 @@ from fullstory_dagster.console import (
     window_progress,
 )
 from fullstory_dagster.errors import RequestRefusedError, WindowUnavailableError
+from fullstory_dagster.ingest.side_by_side import Outcome
 from fullstory_dagster.ingest.status import Status, WindowStatus
-from fullstory_dagster.ingest.sync import Outcome, SyncSummary
+from fullstory_dagster.ingest.sync import SyncSummary
 from fullstory_dagster.store.attempts import FailedAttempt
 from fullstory_dagster.store.warehouse import Load
 from fullstory_dagster.windows import Window

@@ -35,9 +35,8 @@ from fullstory_dagster.defs.names import (
 from fullstory_dagster.defs.partitions import window_partitions, windows_of
 from fullstory_dagster.defs.resources import FullStoryAccount
 from fullstory_dagster.errors import FullStoryError, sentence_of
-from fullstory_dagster.ingest.sync import Outcome, T, each_window
+from fullstory_dagster.ingest.side_by_side import Outcome, T, each_window
 from fullstory_dagster.settings import Settings
-from fullstory_dagster.store.warehouse import Load
 from fullstory_dagster.windows import Window, WindowGrid, name_ranges
 
 
@@ -132,9 +131,6 @@ def build_assets(settings: Settings) -> list[dg.AssetsDefinition]:
     ) -> Iterator[Any]:
         windows = windows_of(context, grid)
 
-        def append(window: Window) -> Load:
-            return ingestion.append(window, dagster_run_id=context.run_id, allow_shrink=config.allow_shrink)
-
         def check(good: list[Window]) -> Iterator[dg.AssetCheckEvaluation]:
             # The checks' own step is not reached when this one fails, and what went well is to be checked all the same.
             try:
@@ -147,7 +143,7 @@ def build_assets(settings: Settings) -> list[dg.AssetsDefinition]:
             yield from _report(
                 context,
                 grid,
-                each_window(windows, append, jobs=1),
+                ingestion.append_all(windows, dagster_run_id=context.run_id, allow_shrink=config.allow_shrink),
                 lambda load: load_metadata(load) | {"preview": preview(ingestion.dataset.require(load.window))},
                 check,
             )

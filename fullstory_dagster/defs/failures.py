@@ -10,7 +10,7 @@ import dagster as dg
 
 from fullstory_dagster.defs.names import EVENTS, PARSED_EVENTS, RAW_BUNDLES
 from fullstory_dagster.errors import FullStoryError, WindowNotOfferedError, WindowUnavailableError, sentence_of
-from fullstory_dagster.ingest.sync import Outcome
+from fullstory_dagster.ingest.side_by_side import Outcome
 from fullstory_dagster.store.attempts import may_pass
 from fullstory_dagster.windows import Window
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager, suppress
+from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
 from dataclasses import asdict, dataclass
 from datetime import timedelta
 from pathlib import Path
@@ -33,12 +33,14 @@ from fullstory_dagster.errors import (
     BundleChangedError,
     FullStoryError,
     SettingsError,
+    WarehouseLockedError,
     WindowBusyError,
     WindowNotOfferedError,
     WindowUnavailableError,
 )
 from fullstory_dagster.fields import FIELD_LIST_ID
 from fullstory_dagster.forgotten import Matcher
+from fullstory_dagster.ingest.side_by_side import Outcome
 from fullstory_dagster.ingest.stripping import strip_bundle, strip_file
 from fullstory_dagster.parse.bundle import BATCH_SCHEMA, REJECT_SCHEMA, BundleParser
 from fullstory_dagster.parse.privacy import PrivacyPolicy
@@ -54,6 +56,10 @@ from fullstory_dagster.store.snapshot import ReadSnapshot
 from fullstory_dagster.store.warehouse import Load, Warehouse
 from fullstory_dagster.store.window_locks import WindowLocks
 from fullstory_dagster.windows import Window
+
+TOGETHER_ROWS = 150_000
+"""Windows are appended together until they have so many rows, which is more than one of DuckDB's row groups: it writes
+whole ones at once, and an unfinished one again with every transaction."""
 
 DATASET_SCHEMA = pl.Schema(
     dict(BATCH_SCHEMA)
@@ -218,33 +224,88 @@ class Ingestion:
             WarehouseLockedError: somebody else holds the warehouse; noted in the attempt log, as the next ones.
             WarehouseMismatchError: the warehouse holds windows of another length.
         """
-        with self.window_lock(window):
-            parsed_before = self.dataset.get(window)
-            if parsed_before and parsed_before.shaping.get("field_list") != FIELD_LIST_ID:
-                self.parse(window)  # this project was upgraded in between, and its fields have columns now
-            return self._append(window, dagster_run_id, allow_shrink)
+        (outcome,) = self.append_all([window], dagster_run_id=dagster_run_id, allow_shrink=allow_shrink)
+        if outcome.result is None:
+            raise outcome.error or AssertionError("neither a load nor an error")
+        return outcome.result
 
-    def _append(self, window: Window, dagster_run_id: str | None, allow_shrink: bool) -> Load:
-        with self._attempt(window, "append"):
-            parsed, bundle = self.dataset.require(window), self.bundles.require(window)
-            if parsed.bundle_sha256 != bundle.sha256:
-                # The load log would call the rows of one export by the name, and the time, of another.
-                raise BundleChangedError(
-                    f"The bundle of the window {window} was fetched again after it was parsed; the rows in the "
-                    "warehouse were kept. Materialize parsed_events for it, or sync it."
-                )
-            # Unpacked from Parquet, in the write-ahead log, and in the file.
-            n_bytes = 4 * self.dataset.size(window)
-            refuse_small_disk(self.settings.warehouse.parent, n_bytes, f"Loading the window {window}")
-            load = self.warehouse.replace_window(
-                parsed,
-                bundle,
+    def append_all(
+        self, windows: Sequence[Window], *, dagster_run_id: str | None = None, allow_shrink: bool = False
+    ) -> Iterator[Outcome[Load]]:
+        """Append several windows, small ones in one transaction; whichever fails costs no other its rows.
+
+        The arguments, and the errors in the outcomes, as for :meth:`append`.
+        """
+        min_rows_pct = 0 if allow_shrink else self.settings.min_rows_pct
+        together: list[Window] = []
+        n_rows = 0
+        for window in windows:
+            parsed = self.dataset.get(window)
+            n_rows += parsed.rows_kept if parsed else 0
+            together.append(window)
+            if n_rows >= TOGETHER_ROWS:
+                yield from self._append_together(together, dagster_run_id, min_rows_pct)
+                together, n_rows = [], 0
+        yield from self._append_together(together, dagster_run_id, min_rows_pct)
+
+    def _append_together(
+        self, windows: Sequence[Window], dagster_run_id: str | None, min_rows_pct: int
+    ) -> list[Outcome[Load]]:
+        failed: list[Outcome[Load]] = []
+        ready: dict[Window, tuple[ParsedWindow, StoredBundle]] = {}
+        with ExitStack() as locks:
+            for window in windows:
+                try:
+                    locks.enter_context(self.window_lock(window))
+                    parsed_before = self.dataset.get(window)
+                    if parsed_before and parsed_before.shaping.get("field_list") != FIELD_LIST_ID:
+                        self.parse(window)  # this project was upgraded in between, and its fields have columns now
+                    with self._attempt(window, "append"):
+                        ready[window] = self._appendable(window)
+                except Exception as error:
+                    failed.append(Outcome(window, error=error))
+            return [*failed, *self._replaced(ready, dagster_run_id, min_rows_pct)]
+
+    def _appendable(self, window: Window) -> tuple[ParsedWindow, StoredBundle]:
+        parsed, bundle = self.dataset.require(window), self.bundles.require(window)
+        if parsed.bundle_sha256 != bundle.sha256:
+            # The load log would call the rows of one export by the name, and the time, of another.
+            raise BundleChangedError(
+                f"The bundle of the window {window} was fetched again after it was parsed; the rows in the "
+                "warehouse were kept. Materialize parsed_events for it, or sync it."
+            )
+        # Unpacked from Parquet, in the write-ahead log, and in the file.
+        n_bytes = 4 * self.dataset.size(window)
+        refuse_small_disk(self.settings.warehouse.parent, n_bytes, f"Loading the window {window}")
+        return parsed, bundle
+
+    def _replaced(
+        self, ready: dict[Window, tuple[ParsedWindow, StoredBundle]], dagster_run_id: str | None, min_rows_pct: int
+    ) -> list[Outcome[Load]]:
+        if not ready:
+            return []
+        results: Sequence[Load | Exception]
+        try:
+            results = self.warehouse.replace_windows(
+                list(ready.values()),
                 loaded_at=self.clock.now(),
                 dagster_run_id=dagster_run_id,
-                min_rows_pct=0 if allow_shrink else self.settings.min_rows_pct,
+                min_rows_pct=min_rows_pct,
             )
-        self.attempts.clear(window)
-        return load
+        except Exception as error:
+            if len(ready) > 1 and not isinstance(error, WarehouseLockedError):
+                # Nobody knows which of them is to blame: each is tried alone.
+                alone = ({window: parts} for window, parts in ready.items())
+                return [outcome for one in alone for outcome in self._replaced(one, dagster_run_id, min_rows_pct)]
+            results = [error] * len(ready)
+        outcomes: list[Outcome[Load]] = []
+        for window, result in zip(ready, results, strict=True):
+            if isinstance(result, Exception):
+                outcomes.append(Outcome(window, error=self._noted(window, "append", result)))
+            else:
+                self.attempts.clear(window)
+                outcomes.append(Outcome(window, result=result))
+        return outcomes
 
     def has_usable_bundle(self, window: Window) -> bool:
         """Whether what is kept of the window is what FullStory would be asked for now."""
@@ -394,13 +455,18 @@ class Ingestion:
         try:
             yield
         except Exception as error:
-            told = _told(error, window, stage)
-            # Where nothing can be written, that is what has to be said, and not that it could not be noted.
-            with suppress(OSError):
-                self.attempts.record_failure(window, stage, told, self.clock.now())
+            told = self._noted(window, stage, error)
             if told is error:
                 raise
             raise told from error
+
+    def _noted(self, window: Window, stage: str, error: Exception) -> Exception:
+        """Note that an attempt failed; the error as it is told."""
+        told = _told(error, window, stage)
+        # Where nothing can be written, that is what has to be said, and not that it could not be noted.
+        with suppress(OSError):
+            self.attempts.record_failure(window, stage, told, self.clock.now())
+        return told
 
 
 def open_ingestion(settings: Settings, clock: Clock | None = None) -> Ingestion:
@@ -411,6 +477,7 @@ def open_ingestion(settings: Settings, clock: Clock | None = None) -> Ingestion:
         settings.schema,
         lock_timeout_s=settings.lock_timeout_s,
         memory_limit=settings.duckdb_memory_limit,
+        load_memory_limit=settings.load_memory_limit,
         threads=settings.duckdb_threads,
         promote=promote_fields,
     )

@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import sys
 import time
-from collections.abc import Callable, Generator, Sequence
-from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from collections.abc import Callable, Generator, Iterator
 from contextlib import ExitStack, closing
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Generic, TypeVar
 
 from fullstory_dagster.errors import (
     AuthenticationError,
@@ -17,80 +14,19 @@ from fullstory_dagster.errors import (
     UsageError,
     WarehouseLockedError,
     WarehouseMismatchError,
-    WindowNotOfferedError,
-    WindowUnavailableError,
     sentence_of,
 )
-from fullstory_dagster.ingest.ingestion import Ingestion
+from fullstory_dagster.ingest.ingestion import TOGETHER_ROWS, Ingestion
+from fullstory_dagster.ingest.side_by_side import Outcome, as_they_end
 from fullstory_dagster.ingest.status import Status, WindowStatus, read_status
+from fullstory_dagster.store.dataset import ParsedWindow
 from fullstory_dagster.store.warehouse import Load
 from fullstory_dagster.windows import Window
 
-T = TypeVar("T")
-
 _ENDS_THE_SYNC = (AuthenticationError, ClockAheadError, WarehouseLockedError, WarehouseMismatchError)
 """What would fail every other window as well, after a wait of its own."""
-
-_LOOK_UP_S = 0.5
-
-_AHEAD = 2
-"""Windows handed to the workers beyond those under way: enough to keep them busy, little enough to stop soon."""
-
-
-@dataclass(frozen=True)
-class Outcome(Generic[T]):
-    """What one window's work came to.
-
-    Attributes:
-        window: which.
-        result: what came of it, None if it failed.
-        error: why it failed, None if it did not.
-    """
-
-    window: Window
-    result: T | None = None
-    error: Exception | None = None
-
-    @property
-    def is_unavailable(self) -> bool:
-        """Whether FullStory simply does not have the window (yet): nothing is wrong with it."""
-        return isinstance(self.error, WindowUnavailableError | WindowNotOfferedError)
-
-
-def each_window(windows: Sequence[Window], work: Callable[[Window], T], jobs: int) -> Generator[Outcome[T], None, None]:
-    """Do a piece of work for every window, at most ``jobs`` at a time, and give each outcome as it comes.
-
-    An error ends its own window's work only. When the caller stops iterating, no further window is begun.
-    """
-    left = iter(windows)
-    pool = ThreadPoolExecutor(max_workers=jobs, thread_name_prefix="window")
-    running: dict[Future[T], Window] = {}
-
-    def hand_out() -> None:
-        while len(running) < jobs + _AHEAD and (window := next(left, None)):
-            running[pool.submit(work, window)] = window
-
-    try:
-        hand_out()
-        while running:
-            # Not for ever at a stretch: the kernel may give Ctrl-C to a worker, and Python acts on it in this thread.
-            done, _ = wait(running, timeout=_LOOK_UP_S, return_when=FIRST_COMPLETED)
-            for future in sorted(done, key=lambda finished: running[finished]):
-                yield _outcome(running.pop(future), future)
-            hand_out()
-    finally:
-        # An export may be pending for an hour: whoever interrupts does not wait for it.
-        is_interrupted = sys.exc_info()[0] is KeyboardInterrupt
-        pool.shutdown(wait=not is_interrupted, cancel_futures=True)
-
-
-def _outcome(window: Window, future: Future[T]) -> Outcome[T]:
-    error = future.exception()
-    if error is None:
-        return Outcome(window, result=future.result())
-    if not isinstance(error, Exception):
-        raise error
-    return Outcome(window, error=error)
+_TOGETHER_S = 5
+"""How long a window that is prepared may wait for others to be appended with."""
 
 
 @dataclass
@@ -226,30 +162,28 @@ def _load_each(
     with ExitStack() as stack:
         client = stack.enter_context(ingestion.client()) if to_fetch else None
 
-        def prepare(window: Window) -> bool:
-            """Whether there is something to append: another run may have come first while this one waited."""
+        def prepare(window: Window) -> ParsedWindow | None:
+            """What there is to append, if there is: another run may have come first while this one waited."""
             # Held until the window is appended, so that no other run fetches or parses it anew in between.
             ingestion.window_locks.acquire(window)
             if is_done_by_others(window):
-                return False
+                return None
             fetched_by_others = window in not_kept and ingestion.has_usable_bundle(window)
             if client and window in to_fetch and not fetched_by_others:
                 ingestion.fetch(window, client)
-            ingestion.parse(window)
-            return True
+            return ingestion.parse(window)
 
         stack.callback(_let_go, ingestion, windows)
-        outcomes = stack.enter_context(closing(each_window(windows, prepare, jobs or ingestion.settings.jobs)))
-        for n_ended, prepared in enumerate(outcomes, start=1):
-            ended = _appended(ingestion, prepared, allow_shrink)
-            ingestion.window_locks.release(prepared.window)
+        outcomes = _ended(ingestion, windows, prepare, jobs or ingestion.settings.jobs, allow_shrink)
+        for n_ended, ended in enumerate(stack.enter_context(closing(outcomes)), start=1):
+            ingestion.window_locks.release(ended.window)
             if ended.result:
                 summary.loaded.append(ended.result)
             elif ended.error is None:
                 summary.skipped[ended.window] = "already loaded"
             elif ended.is_unavailable:
                 summary.skipped[ended.window] = str(ended.error)
-            elif ended.error:
+            else:
                 summary.failed[ended.window] = sentence_of(ended.error)
             if progress:
                 progress(ended, n_ended, len(windows))
@@ -267,10 +201,33 @@ def _let_go(ingestion: Ingestion, windows: list[Window]) -> None:
         ingestion.window_locks.release(window)
 
 
-def _appended(ingestion: Ingestion, prepared: Outcome[bool], allow_shrink: bool) -> Outcome[Load]:
-    if prepared.error or not prepared.result:
-        return Outcome(prepared.window, error=prepared.error)
-    try:
-        return Outcome(prepared.window, result=ingestion.append(prepared.window, allow_shrink=allow_shrink))
-    except Exception as error:
-        return Outcome(prepared.window, error=error)
+def _ended(
+    ingestion: Ingestion,
+    windows: list[Window],
+    prepare: Callable[[Window], ParsedWindow | None],
+    jobs: int,
+    allow_shrink: bool,
+) -> Generator[Outcome[Load], None, None]:
+    """What became of the windows: those that are prepared wait a moment for others, and are appended together."""
+    waiting: dict[Window, ParsedWindow] = {}
+    since = 0.0
+
+    def append() -> Iterator[Outcome[Load]]:
+        together = sorted(waiting)
+        waiting.clear()
+        return ingestion.append_all(together, allow_shrink=allow_shrink)
+
+    with closing(as_they_end(windows, prepare, jobs)) as rounds:
+        for prepared in rounds:
+            for window, parsed, error in ((each.window, each.result, each.error) for each in prepared):
+                if parsed is None:
+                    if isinstance(error, _ENDS_THE_SYNC):
+                        yield from append()
+                    yield Outcome(window, error=error)
+                    continue
+                since = since if waiting else time.monotonic()
+                waiting[window] = parsed
+            n_rows = sum(parsed.rows_kept for parsed in waiting.values())
+            if waiting and (n_rows >= TOGETHER_ROWS or time.monotonic() - since >= _TOGETHER_S):
+                yield from append()
+    yield from append()

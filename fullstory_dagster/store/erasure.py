@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import shutil
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -17,6 +16,7 @@ from fullstory_dagster.disk import refuse_small_disk
 from fullstory_dagster.errors import PermanentError
 from fullstory_dagster.forgotten import CARRIER_COLUMNS, Carrier, Matcher, Names, normalized
 from fullstory_dagster.store.bundles import StoredBundle
+from fullstory_dagster.store.database import naive, transaction
 from fullstory_dagster.store.objects import sync_folder
 from fullstory_dagster.store.tables import EVENTS, LOADS, REJECTED, quote, quote_text, table
 from fullstory_dagster.store.warehouse import Warehouse
@@ -93,14 +93,14 @@ def erase_rows(
     """
     if not warehouse.exists:
         return ErasedFromWarehouse(0, 0, [])
-    with warehouse.writing() as connection, _transaction(connection):
+    with warehouse.writing() as connection, transaction(connection):
         schema = warehouse.schema
         _mark(connection, schema, matcher)
         n_events = _by_window(connection, schema)
         connection.execute(f"DELETE FROM {table(schema, EVENTS)} AS e USING _theirs WHERE {_is_theirs('e')}")
         n_rejects = _delete_rejects(connection, schema, is_reject_theirs)
         windows = sorted({*n_events, *n_rejects})
-        kept = {_naive(window.start): bundle for window, bundle in bundles.items()}
+        kept = {naive(window.start): bundle for window, bundle in bundles.items()}
         for start in windows:
             counts = (n_events.get(start, 0), n_rejects.get(start, 0))
             _log(connection, schema, start, *counts, kept.get(start), erased_at)
@@ -211,7 +211,7 @@ def _mark(connection: DuckDBPyConnection, schema: str, matcher: Matcher) -> None
     while True:
         n_learnt = len(matcher.learnt)
         theirs = [
-            (*carrier, _naive(until)) for carrier in _carriers(connection, schema) if (until := matcher.until(carrier))
+            (*carrier, naive(until)) for carrier in _carriers(connection, schema) if (until := matcher.until(carrier))
         ]
         if len(matcher.learnt) == n_learnt:
             break
@@ -287,10 +287,10 @@ def _log(
             "n_events": n_events,
             "n_rejects": n_rejects,
             # Another bundle than the one that was loaded may be kept by now.
-            "received_at": _naive(bundle.received_at) if bundle else None,
+            "received_at": naive(bundle.received_at) if bundle else None,
             "bytes": bundle.bytes if bundle else None,
             "sha256": bundle.sha256 if bundle else None,
-            "erased_at": _naive(erased_at),
+            "erased_at": naive(erased_at),
         },
     )
 
@@ -344,18 +344,3 @@ def _remove(path: Path) -> None:
     path.unlink(missing_ok=True)
     _wal(path).unlink(missing_ok=True)
     shutil.rmtree(f"{path}.tmp", ignore_errors=True)
-
-
-@contextmanager
-def _transaction(connection: DuckDBPyConnection) -> Iterator[None]:
-    connection.execute("BEGIN TRANSACTION")
-    try:
-        yield
-    except BaseException:
-        connection.execute("ROLLBACK")
-        raise
-    connection.execute("COMMIT")
-
-
-def _naive(instant: datetime) -> datetime:
-    return instant.replace(tzinfo=None)

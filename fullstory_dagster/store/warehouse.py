@@ -1,41 +1,25 @@
-"""The warehouse: one DuckDB file, opened late, closed early, one writer at a time.
-
-DuckDB lets one process in when it writes and shuts readers out meanwhile. Every opening of ours, dbt's included, takes
-the file lock beside the database first, so that our own processes queue up; somebody else's connection shows as
-DuckDB's own lock error and is waited for as well.
-"""
+"""The warehouse: the loader's tables in the DuckDB file, and the one way in which a window's rows get there."""
 
 from __future__ import annotations
 
 import json
-import os
-import re
 import shutil
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext, suppress
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
-from datetime import datetime, timedelta, timezone
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import duckdb
 from duckdb import DuckDBPyConnection
-from filelock import FileLock, Timeout
 
-from fullstory_dagster.disk import disk_error, is_writable
-from fullstory_dagster.errors import (
-    DiskFullError,
-    FullStoryError,
-    PermanentError,
-    WarehouseLockedError,
-    WarehouseMismatchError,
-    WindowShrankError,
-    sentence_of,
-)
+from fullstory_dagster.disk import is_writable
+from fullstory_dagster.errors import WarehouseMismatchError, WindowShrankError
 from fullstory_dagster.store.bundles import StoredBundle
+from fullstory_dagster.store.database import NOT_CHANGED, Database, aware, naive, transaction
 from fullstory_dagster.store.dataset import ParsedWindow
-from fullstory_dagster.store.objects import sync_folder
 from fullstory_dagster.store.tables import (
     EVENTS,
     LOAD_COLUMNS,
@@ -47,10 +31,6 @@ from fullstory_dagster.store.tables import (
 )
 from fullstory_dagster.store.upgrade import Promote, is_up_to_date, refuse_newer, upgrade_tables
 from fullstory_dagster.windows import Window
-
-_POLL_S = 0.1
-_NOT_CHANGED = "The warehouse was not changed"
-_HOLDER = re.compile(r"PID (\d+)")
 
 
 @dataclass(frozen=True)
@@ -83,7 +63,7 @@ class Load:
     @property
     def is_settled(self) -> bool:
         """Whether the export was asked for late enough to stay as it is."""
-        return self.requested_at >= _naive(self.window.settled_at)
+        return self.requested_at >= naive(self.window.settled_at)
 
     @property
     def is_whole(self) -> bool:
@@ -92,13 +72,11 @@ class Load:
         return self.rows_in == accounted
 
 
-class Warehouse:
+class Warehouse(Database):
     """The DuckDB file and the schema in it.
 
     Attributes:
-        path: of the file; it need not exist yet.
         schema: of every table.
-        lock_timeout_s: how long others are waited for.
         promote: fills columns that an older version of this project did not have.
     """
 
@@ -109,66 +87,17 @@ class Warehouse:
         *,
         lock_timeout_s: float = 600,
         memory_limit: str | None = None,
+        load_memory_limit: str | None = None,
         threads: int | None = None,
         promote: Promote | None = None,
     ) -> None:
-        self.path = path
+        super().__init__(path, lock_timeout_s=lock_timeout_s, memory_limit=memory_limit, threads=threads)
         self.promote = promote
         self.schema = schema
-        self.lock_timeout_s = lock_timeout_s
-        self._config: dict[str, str | bool | int | float | list[str]] = {"autoinstall_known_extensions": False}
-        if memory_limit:
-            self._config["memory_limit"] = memory_limit
-        if threads:
-            self._config["threads"] = threads
-
-    @property
-    def exists(self) -> bool:
-        """Whether there is a database. An empty file is none: whatever made it was killed before it wrote to it."""
-        try:
-            return self.path.stat().st_size > 0 or Path(f"{self.path}.wal").exists()
-        except FileNotFoundError:
-            return False
-
-    def create(self) -> None:
-        """Make the database if there is none, with the warehouse locked; whole or not at all.
-
-        DuckDB makes a file and writes its header later, and opens none that a killed process left in between.
-        """
-        if self.exists:
-            return
-        begun = self.path.with_name(f".{self.path.name}.new")
-        for left in (begun, Path(f"{begun}.wal")):
-            left.unlink(missing_ok=True)
-        duckdb.connect(str(begun), config=self._config).close()
-        begun.replace(self.path)
-        sync_folder(self.path.parent)
+        self._load_memory_limit = load_memory_limit
 
     @contextmanager
-    def locked(self) -> Iterator[None]:
-        """Hold the file lock, for a writer that opens the file itself (dbt).
-
-        Raises:
-            WarehouseLockedError: somebody else held it for longer than ``lock_timeout_s``.
-        """
-        lock = FileLock(f"{self.path}.lock", timeout=self.lock_timeout_s)
-        holder = Path(f"{self.path}.lock.holder")
-        try:
-            self.path.parent.mkdir(parents=True, exist_ok=True)
-            lock.acquire()
-        except Timeout:
-            raise self._locked_error(_pid_in(holder)) from None
-        except OSError as error:
-            raise disk_error(error, f"The warehouse {self.path} was not opened") or error from error
-        try:
-            with suppress(OSError):  # a full disk: only the message of whoever waits would have been better
-                holder.write_text(str(os.getpid()))
-            yield
-        finally:
-            lock.release()
-
-    @contextmanager
-    def writing(self, failed: str = _NOT_CHANGED) -> Iterator[DuckDBPyConnection]:
+    def writing(self, failed: str = NOT_CHANGED) -> Iterator[DuckDBPyConnection]:
         """A connection that may write; its tables are there and up to date. Closed on the way out, whatever happened.
 
         Args:
@@ -180,14 +109,14 @@ class Warehouse:
             StoreTooNewError: a newer version of this project made the tables.
         """
         with self.locked():
-            connection = self._connect(read_only=False)
+            connection = self.connect(read_only=False)
             try:
                 # Nobody else has the file open now: what DuckDB spilled here belonged to a process that was killed.
                 shutil.rmtree(f"{self.path}.tmp", ignore_errors=True)
                 upgrade_tables(connection, self.schema, self.promote)
                 yield connection
             except duckdb.Error as error:
-                raise self._error_of(error, failed) from error
+                raise self.error_of(error, failed) from error
             finally:
                 connection.close()
 
@@ -204,7 +133,7 @@ class Warehouse:
             return
         # Where nothing can be written no lock can be taken, and DuckDB's own keeps writers from elsewhere out.
         with self.locked() if is_writable(self.path.parent) else nullcontext():
-            connection = self._connect(read_only=True)
+            connection = self.connect(read_only=True)
             try:
                 if not self._has_tables(connection):
                     yield None
@@ -212,80 +141,101 @@ class Warehouse:
                 refuse_newer(connection, self.schema)
                 if not is_up_to_date(connection, self.schema):
                     connection.close()
-                    connection = self._connect(read_only=False)
+                    connection = self.connect(read_only=False)
                     upgrade_tables(connection, self.schema, self.promote)
                 yield connection
             except duckdb.Error as error:
-                raise self._error_of(error) from error
+                raise self.error_of(error) from error
             finally:
                 connection.close()
 
-    def replace_window(
+    def replace_windows(
         self,
-        parsed: ParsedWindow,
-        bundle: StoredBundle,
+        windows: Sequence[tuple[ParsedWindow, StoredBundle]],
         *,
         loaded_at: datetime,
         dagster_run_id: str | None = None,
         min_rows_pct: int = 0,
-    ) -> Load:
-        """Replace the window's rows and rejects and add its line to the load log, in one transaction.
+    ) -> list[Load | WindowShrankError]:
+        """Replace the rows and rejects of windows and add their lines to the load log, all in one transaction.
+
+        Small windows are cheaper together: DuckDB writes a row group of theirs once, and not again for every window.
 
         Args:
-            parsed: what the Parquet file holds.
-            bundle: what it was made from.
+            windows: what the Parquet file holds, and what it was made from.
             loaded_at: aware UTC.
             dagster_run_id: the run that does it, if one does.
             min_rows_pct: of the rows FullStory sent for the load that is replaced, how many it has to send now, %.
 
+        Returns:
+            list: of each window its load, or the error of one that came back with too few rows; it keeps those it had.
+
         Raises:
-            WindowShrankError: it sent fewer; the rows there are stay.
-            WarehouseMismatchError: the warehouse holds windows of another length.
+            WarehouseMismatchError: the warehouse holds windows of another length; nothing was changed, as with all
+                other errors.
             WarehouseLockedError: somebody else held the file for too long.
         """
-        with self.writing(f"The window {parsed.window} was not loaded") as connection:
-            started = time.perf_counter()
-            self._refuse_other_window_length(connection, parsed.window)
-            self._refuse_shrunken(connection, parsed, min_rows_pct)
-            with _transaction(connection):
-                load_id = self._next_load_id(connection)
-                self._delete_window(connection, parsed.window)
-                n_inserted = self._insert_events(connection, parsed, load_id, loaded_at)
-                self._insert_rejects(connection, parsed, load_id)
-                values = {
-                    "load_id": load_id,
-                    "window_start": _naive(parsed.window.start),
-                    "window_end": _naive(parsed.window.end),
-                    "api": bundle.api,
-                    "export_id": bundle.export_id,
-                    "bundle_bytes": bundle.bytes,
-                    "bundle_sha256": bundle.sha256,
-                    "rows_in": parsed.rows_in,
-                    "rows_kept": n_inserted,
-                    "rows_rejected": parsed.rows_rejected,
-                    "rows_outside": parsed.rows_outside,
-                    "rows_duplicate": parsed.rows_kept - n_inserted,
-                    "rows_forgotten": parsed.rows_forgotten,
-                    "values_misfit": parsed.values_misfit,
-                    "min_event_start_at": parsed.min_event_start_at,
-                    "max_event_start_at": parsed.max_event_start_at,
-                    "requested_at": _naive(bundle.requested_at),
-                    "received_at": _naive(bundle.received_at),
-                    "loaded_at": _naive(loaded_at),
-                    "fetch_s": bundle.fetch_s,
-                    "parse_s": parsed.parse_s,
-                    "append_s": time.perf_counter() - started,
-                    "settings": json.dumps(parsed.shaping),
-                    "dagster_run_id": dagster_run_id,
-                }
-                columns = ", ".join(map(quote, LOAD_COLUMNS))
-                marks = ", ".join("?" for _ in LOAD_COLUMNS)
-                connection.execute(
-                    f"INSERT INTO {table(self.schema, LOADS)} ({columns}) VALUES ({marks})",
-                    [values[column] for column in LOAD_COLUMNS],
-                )
-            (load,) = self._loads(connection, "WHERE load_id = ?", [load_id])
-            return load
+        named = f"window {windows[0][0].window} was" if len(windows) == 1 else f"{len(windows)} windows were"
+        with self.writing(f"The {named} not loaded") as connection:
+            if self._load_memory_limit:
+                connection.execute("SET memory_limit = ?", [self._load_memory_limit])
+            with transaction(connection):
+                return [
+                    self._replace_window(connection, parsed, bundle, loaded_at, dagster_run_id, min_rows_pct)
+                    for parsed, bundle in windows
+                ]
+
+    def _replace_window(
+        self,
+        connection: DuckDBPyConnection,
+        parsed: ParsedWindow,
+        bundle: StoredBundle,
+        loaded_at: datetime,
+        dagster_run_id: str | None,
+        min_rows_pct: int,
+    ) -> Load | WindowShrankError:
+        started = time.perf_counter()
+        self._refuse_other_window_length(connection, parsed.window)
+        if shrank := self._shrank(connection, parsed, min_rows_pct):
+            return shrank
+        load_id = self._next_load_id(connection)
+        self._delete_window(connection, parsed.window)
+        n_inserted = self._insert_events(connection, parsed, load_id, loaded_at)
+        self._insert_rejects(connection, parsed, load_id)
+        values = {
+            "load_id": load_id,
+            "window_start": naive(parsed.window.start),
+            "window_end": naive(parsed.window.end),
+            "api": bundle.api,
+            "export_id": bundle.export_id,
+            "bundle_bytes": bundle.bytes,
+            "bundle_sha256": bundle.sha256,
+            "rows_in": parsed.rows_in,
+            "rows_kept": n_inserted,
+            "rows_rejected": parsed.rows_rejected,
+            "rows_outside": parsed.rows_outside,
+            "rows_duplicate": parsed.rows_kept - n_inserted,
+            "rows_forgotten": parsed.rows_forgotten,
+            "values_misfit": parsed.values_misfit,
+            "min_event_start_at": parsed.min_event_start_at,
+            "max_event_start_at": parsed.max_event_start_at,
+            "requested_at": naive(bundle.requested_at),
+            "received_at": naive(bundle.received_at),
+            "loaded_at": naive(loaded_at),
+            "fetch_s": bundle.fetch_s,
+            "parse_s": parsed.parse_s,
+            "append_s": time.perf_counter() - started,
+            "settings": json.dumps(parsed.shaping),
+            "dagster_run_id": dagster_run_id,
+        }
+        columns = ", ".join(map(quote, LOAD_COLUMNS))
+        marks = ", ".join("?" for _ in LOAD_COLUMNS)
+        connection.execute(
+            f"INSERT INTO {table(self.schema, LOADS)} ({columns}) VALUES ({marks})",
+            [values[column] for column in LOAD_COLUMNS],
+        )
+        (load,) = self._loads(connection, "WHERE load_id = ?", [load_id])
+        return load
 
     def current_loads(self) -> dict[Window, Load]:
         """The latest load of every window that was ever loaded, oldest window first."""
@@ -324,64 +274,10 @@ class Warehouse:
         loads = []
         for row in rows:
             values = dict(zip(names, row, strict=True))
-            window = Window(_aware(values.pop("window_start")), _aware(values.pop("window_end")))
+            window = Window(aware(values.pop("window_start")), aware(values.pop("window_end")))
             settings = json.loads(values.pop("settings") or "{}")
             loads.append(Load(window=window, settings=settings, **values))
         return loads
-
-    def _connect(self, *, read_only: bool) -> DuckDBPyConnection:
-        deadline = time.monotonic() + self.lock_timeout_s
-        while True:
-            try:
-                if not read_only:
-                    self.create()
-                return duckdb.connect(str(self.path), read_only=read_only, config=self._config)
-            except OSError as error:
-                raise disk_error(error, f"The warehouse {self.path} was not opened") or error from error
-            except duckdb.IOException as error:
-                # Its other errors may speak of a block, or of a path that has the word in it.
-                if "Could not set lock on file" not in str(error):
-                    if told := disk_error(error, f"The warehouse {self.path} was not opened", self.path):
-                        raise told from error
-                    raise PermanentError(
-                        f"The warehouse {self.path} cannot be opened: {' '.join(str(error).split())} Nothing was "
-                        "changed; put a backup in its place, or move the file away and run 'fullstory-dagster reset'.",
-                        setting="FULLSTORY_WAREHOUSE",
-                    ) from error
-                if time.monotonic() >= deadline:
-                    pid = _HOLDER.search(str(error))
-                    raise self._locked_error(int(pid[1]) if pid else None) from None
-            time.sleep(_POLL_S)
-
-    def _error_of(self, error: duckdb.Error, failed: str = _NOT_CHANGED) -> FullStoryError:
-        """What DuckDB says, as a sentence; its transaction was rolled back."""
-        # What it quotes is a path in these, and may be a value of somebody's event in all others.
-        said = " ".join(str(error).split()) if isinstance(error, duckdb.IOException) else sentence_of(error)
-        if told := disk_error(error, failed, self.path):
-            return told
-        if isinstance(error, duckdb.OutOfMemoryException):
-            if "max_temp_directory_size" in said:
-                # It spills to the disk what does not fit into memory, and leaves some of the disk to others.
-                return DiskFullError(
-                    f"{failed}: DuckDB had neither the memory nor the room on the disk of {self.path}; what was there "
-                    f"before is unchanged. Make room, or raise FULLSTORY_DUCKDB_MEMORY_LIMIT. DuckDB said: {said}"
-                )
-            return PermanentError(
-                f"{failed}: DuckDB needs more memory for the warehouse {self.path} than FULLSTORY_DUCKDB_MEMORY_LIMIT "
-                f"allows; what was there before is unchanged. Raise the limit. DuckDB said: {said}",
-                setting="FULLSTORY_DUCKDB_MEMORY_LIMIT",
-            )
-        return PermanentError(
-            f"{failed}: DuckDB could not work on the warehouse {self.path}; what was there before is unchanged: {said}"
-        )
-
-    def _locked_error(self, holder_pid: int | None) -> WarehouseLockedError:
-        holder = f"process {holder_pid}" if holder_pid else "another process"
-        return WarehouseLockedError(
-            f"The warehouse {self.path} was held by {holder} for more than {self.lock_timeout_s:g} s; nothing was "
-            "changed. Close that connection, or query the read snapshot instead, and try again.",
-            holder_pid=holder_pid,
-        )
 
     def _has_tables(self, connection: DuckDBPyConnection) -> bool:
         found = connection.execute(
@@ -403,19 +299,22 @@ class Warehouse:
                 setting="FULLSTORY_BUNDLE_HOURS",
             )
 
-    def _refuse_shrunken(self, connection: DuckDBPyConnection, parsed: ParsedWindow, min_rows_pct: int) -> None:
+    def _shrank(
+        self, connection: DuckDBPyConnection, parsed: ParsedWindow, min_rows_pct: int
+    ) -> WindowShrankError | None:
         before = connection.execute(
             f"SELECT rows_in FROM {table(self.schema, LOADS)} WHERE window_start = ? ORDER BY load_id DESC LIMIT 1",
-            [_naive(parsed.window.start)],
+            [naive(parsed.window.start)],
         ).fetchone()
-        if before and parsed.rows_in * 100 < before[0] * min_rows_pct:
-            raise WindowShrankError(
-                f"The window {parsed.window} came back with {parsed.rows_in:,} rows, less than {min_rows_pct} % of the "
-                f"{before[0]:,} it had (FULLSTORY_MIN_ROWS_PCT); the rows in the warehouse were kept. If the smaller "
-                "number is right, run 'fullstory-dagster reset --allow-shrink' for this window.",
-                rows_before=before[0],
-                rows_now=parsed.rows_in,
-            )
+        if not before or parsed.rows_in * 100 >= before[0] * min_rows_pct:
+            return None
+        return WindowShrankError(
+            f"The window {parsed.window} came back with {parsed.rows_in:,} rows, less than {min_rows_pct} % of the "
+            f"{before[0]:,} it had (FULLSTORY_MIN_ROWS_PCT); the rows in the warehouse were kept. If the smaller "
+            "number is right, run 'fullstory-dagster reset --allow-shrink' for this window.",
+            rows_before=before[0],
+            rows_now=parsed.rows_in,
+        )
 
     def _next_load_id(self, connection: DuckDBPyConnection) -> int:
         row = connection.execute(f"SELECT coalesce(max(load_id), 0) + 1 FROM {table(self.schema, LOADS)}").fetchone()
@@ -423,7 +322,7 @@ class Warehouse:
         return int(row[0])
 
     def _delete_window(self, connection: DuckDBPyConnection, window: Window) -> None:
-        start = _naive(window.start)
+        start = naive(window.start)
         connection.execute(f"DELETE FROM {table(self.schema, EVENTS)} WHERE _window_start = ?", [start])
         connection.execute(f"DELETE FROM {table(self.schema, REJECTED)} WHERE window_start = ?", [start])
 
@@ -438,7 +337,7 @@ class Warehouse:
             f"FROM read_parquet({quote_text(parsed.events_location)}, hive_partitioning = false) p "
             f"WHERE NOT EXISTS (SELECT 1 FROM {events} e WHERE e._event_id = p._event_id "
             "AND e.EventStart >= ? AND e.EventStart < ?)",
-            [_naive(loaded_at), load_id, _naive(parsed.window.start), _naive(parsed.window.end)],
+            [naive(loaded_at), load_id, naive(parsed.window.start), naive(parsed.window.end)],
         ).fetchone()
         return int(row[0]) if row else 0
 
@@ -449,37 +348,9 @@ class Warehouse:
             f"INSERT INTO {table(self.schema, REJECTED)} "
             "SELECT ?, ?, export_id, position, reason, raw_text, raw_sha256 "
             f"FROM read_parquet({quote_text(parsed.rejects_location)}, hive_partitioning = false)",
-            [_naive(parsed.window.start), load_id],
+            [naive(parsed.window.start), load_id],
         )
-
-
-@contextmanager
-def _transaction(connection: DuckDBPyConnection) -> Iterator[None]:
-    connection.execute("BEGIN TRANSACTION")
-    try:
-        yield
-    except BaseException:
-        # DuckDB may have rolled back by itself, or take no statement any more: the first error is the one to tell.
-        with suppress(duckdb.Error):
-            connection.execute("ROLLBACK")
-        raise
-    connection.execute("COMMIT")
-
-
-def _pid_in(holder: Path) -> int | None:
-    try:
-        return int(holder.read_text())
-    except (OSError, ValueError):
-        return None
 
 
 def _hours(length: timedelta) -> int:
     return int(length.total_seconds() // 3600)
-
-
-def _naive(instant: datetime) -> datetime:
-    return instant.replace(tzinfo=None)
-
-
-def _aware(instant: datetime) -> datetime:
-    return instant.replace(tzinfo=timezone.utc)

@@ -14,6 +14,7 @@ from typing import Any
 import polars as pl
 import pytest
 
+from fullstory_dagster.errors import WindowShrankError
 from fullstory_dagster.parse.bundle import BATCH_SCHEMA, REJECT_SCHEMA, BundleParser
 from fullstory_dagster.parse.twins import TwinNumbering
 from fullstory_dagster.store.bundles import BundleStore, StoredBundle
@@ -81,10 +82,15 @@ class Loader:
         )
 
     def append(self, window: Window = DAY, **options: Any) -> Load:
-        return self.warehouse.replace_window(
-            self.dataset.require(window),
-            self.bundles.require(window),
-            **{"loaded_at": window.settled_at + timedelta(hours=1)} | options,
+        (load,) = self.append_all(window, **options)
+        if isinstance(load, WindowShrankError):
+            raise load
+        return load
+
+    def append_all(self, *windows: Window, **options: Any) -> list[Load | WindowShrankError]:
+        return self.warehouse.replace_windows(
+            [(self.dataset.require(window), self.bundles.require(window)) for window in windows],
+            **{"loaded_at": max(windows).settled_at + timedelta(hours=1)} | options,
         )
 
     def load(self, rows: Sequence[Any] | bytes, window: Window = DAY, **options: Any) -> Load:
