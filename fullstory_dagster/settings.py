@@ -220,7 +220,7 @@ SETTINGS: tuple[Setting, ...] = (
         "FULLSTORY_DUCKDB_MEMORY_LIMIT",
         "duckdb_memory_limit",
         "2GB",
-        "DuckDB's memory limit for models; a load takes 500MB of it at most.",
+        "DuckDB's memory limit for models; a load takes 400MB of it at most.",
         values.read_memory,
     ),
     Setting(
@@ -316,7 +316,7 @@ class Settings:
     @property
     def load_memory_limit(self) -> str:
         """What DuckDB may take for a load: more only keeps longer in memory what is on the disk already."""
-        return values.smaller_memory(self.duckdb_memory_limit, "500MB")
+        return values.smaller_memory(self.duckdb_memory_limit, "400MB")
 
     @property
     def dagster_home(self) -> Path:

@@ -163,6 +163,7 @@ class _Array:
         self._dropped = 0  # bytes that were in the buffer before
         self._after_row = False
         self._is_over = False
+        self._separator = _SEPARATORS[0]
 
     def next_piece(self) -> Piece | None:
         """See :class:`Pieces`."""
@@ -182,7 +183,10 @@ class _Array:
             if comma is None or comma.group() != b",":
                 return b""
             start = comma.end()
-        separator, end = max(((s, self._buffer.rfind(s, start)) for s in _SEPARATORS), key=lambda found: found[1])
+        # The one that parted the rows before is at hand; what is not there takes a search of the whole buffer.
+        if (end := self._buffer.rfind(self._separator, start)) < 0:
+            found = {separator: self._buffer.rfind(separator, start) for separator in _SEPARATORS}
+            self._separator, end = max(found.items(), key=lambda each: each[1])
         if self._has_ended():
             # The last piece: everything up to the bracket at its end.
             tail = self._buffer.rstrip(_BLANK)
@@ -195,7 +199,7 @@ class _Array:
         else:
             end += 1
             self._at, self._after_row = end, True
-        return self._buffer[start:end].strip(_BLANK).replace(separator, b"}\n{")
+        return self._buffer[start:end].strip(_BLANK).replace(self._separator, b"}\n{")
 
     def exact_rows(self, piece: Piece, ahead: Sequence[Piece] = ()) -> Iterator[bytes]:
         """See :class:`Pieces`."""
