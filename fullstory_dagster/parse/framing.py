@@ -29,8 +29,9 @@ _FLAT_OBJECT = re.compile(
 _STRING_OR_BRACKET = re.compile(STRING + rb'|[{}\[\]]|(?P<open>")', re.DOTALL)
 _SCALAR_END = re.compile(STRING + rb'|(?P<end>[,\]])|(?P<open>")', re.DOTALL)
 _NOT_BLANK = re.compile(rb"[^ \t\r\n]")
-_SEPARATORS = (b"},\n{", b"},{")
-"""How programs part the rows of an array: on lines of their own, or one after the other."""
+_SEPARATORS = {b"},\n{": b"} \n{", b"},{": b"}\n{"}
+"""How programs part the rows of an array, on lines of their own or one after the other, and how lines are parted: in as
+many bytes, which is replaced in half the time."""
 
 
 @dataclass(frozen=True)
@@ -163,7 +164,7 @@ class _Array:
         self._dropped = 0  # bytes that were in the buffer before
         self._after_row = False
         self._is_over = False
-        self._separator = _SEPARATORS[0]
+        self._separator = next(iter(_SEPARATORS))
 
     def next_piece(self) -> Piece | None:
         """See :class:`Pieces`."""
@@ -199,7 +200,7 @@ class _Array:
         else:
             end += 1
             self._at, self._after_row = end, True
-        return self._buffer[start:end].strip(_BLANK).replace(self._separator, b"}\n{")
+        return self._buffer[start:end].strip(_BLANK).replace(self._separator, _SEPARATORS[self._separator])
 
     def exact_rows(self, piece: Piece, ahead: Sequence[Piece] = ()) -> Iterator[bytes]:
         """See :class:`Pieces`."""
