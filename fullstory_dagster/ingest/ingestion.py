@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from datetime import timedelta
 from pathlib import Path
+from threading import Semaphore
 from typing import Any
 
 import polars as pl
@@ -43,6 +45,7 @@ from fullstory_dagster.forgotten import Matcher
 from fullstory_dagster.ingest.side_by_side import Outcome
 from fullstory_dagster.ingest.stripping import strip_bundle, strip_file
 from fullstory_dagster.parse.bundle import BATCH_SCHEMA, REJECT_SCHEMA, BundleParser
+from fullstory_dagster.parse.columns import NamesSeen
 from fullstory_dagster.parse.privacy import PrivacyPolicy
 from fullstory_dagster.parse.promotion import promote_fields
 from fullstory_dagster.parse.twins import TwinNumbering
@@ -56,6 +59,9 @@ from fullstory_dagster.store.snapshot import ReadSnapshot
 from fullstory_dagster.store.warehouse import Load, Warehouse
 from fullstory_dagster.store.window_locks import WindowLocks
 from fullstory_dagster.windows import Window
+
+_PARSING = Semaphore(max(1, (os.cpu_count() or 1) // 4))
+"""One bundle keeps four cores busy: more of them at once take more memory, and more time altogether."""
 
 TOGETHER_ROWS = 150_000
 """Windows are appended together until they have so many rows, which is more than one of DuckDB's row groups: it writes
@@ -85,6 +91,7 @@ class Ingestion:
         window_locks: keep two runs from working on the same window.
         forgotten: who was erased.
         clock: the time; tests pass their own.
+        names_seen: names without a column that the bundle before had, which the next one likely has too.
     """
 
     settings: Settings
@@ -96,6 +103,7 @@ class Ingestion:
     window_locks: WindowLocks
     forgotten: ForgottenList
     clock: Clock
+    names_seen: NamesSeen = field(default_factory=NamesSeen)
 
     def client(self, patience_s: float | None = None) -> FullStoryClient:
         """A client for the account; close it after.
@@ -174,14 +182,14 @@ class Ingestion:
             BundleMissingError: no bundle is kept.
             BundleFormatError: the bundle cannot be read; noted in the attempt log.
         """
-        with self.window_lock(window), self._attempt(window, "parse"):
+        with self.window_lock(window), self._attempt(window, "parse"), _PARSING:
             started = time.perf_counter()
             bundle = self.bundles.require(window)
             # A fetch that was killed right after it had named its own file left the one before it.
             self.bundles.delete_unnamed(window)
             # The Parquet file, and a second one while twins are told apart, are about as large as the bundle each.
             refuse_small_disk(self.settings.store_dir, 2 * bundle.bytes, f"Parsing the window {window}")
-            parser = BundleParser(window, self._privacy())
+            parser = BundleParser(window, self._privacy(), reader=self.names_seen.reader())
 
             def batches() -> Iterator[tuple[pl.DataFrame, pl.DataFrame]]:
                 for file in bundle.files:
@@ -200,7 +208,7 @@ class Ingestion:
                     "shaping": bundle.shaping | self.settings.parse_shaping,
                 }
 
-            return self.dataset.publish(
+            parsed = self.dataset.publish(
                 window,
                 schema=DATASET_SCHEMA,
                 rejects_schema=_REJECTS_FILE_SCHEMA,
@@ -208,6 +216,8 @@ class Ingestion:
                 twins=TwinNumbering(),
                 summary=summary,
             )
+            self.names_seen.keep(parser.reader)
+            return parsed
 
     def append(self, window: Window, *, dagster_run_id: str | None = None, allow_shrink: bool = False) -> Load:
         """Replace the window's rows in the warehouse by those of its Parquet file, in one transaction.

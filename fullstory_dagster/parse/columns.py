@@ -11,8 +11,10 @@ from __future__ import annotations
 
 import hashlib
 import re
-from dataclasses import dataclass, field
+from collections.abc import Iterable
+from dataclasses import dataclass
 from itertools import repeat
+from threading import Lock
 from urllib.parse import unquote
 
 import msgspec
@@ -26,6 +28,8 @@ from fullstory_dagster.parse.rows import MAX_DEPTH
 
 _MAX_NAMES = 5_000
 """More different names without a column than this and a row costs more here than one at a time."""
+
+_FEW_NAMES = 300
 
 _READ_TYPES: dict[FieldType, pl.DataType] = {
     "int64": pl.Int64(),
@@ -92,16 +96,23 @@ class _Colons:
         )
 
 
-@dataclass
 class ColumnReader:
-    """Reads pieces of one bundle; learns the names without a column as they come.
+    """Reads pieces of one bundle, in any thread; learns the names without a column as they come.
 
-    Attributes:
-        names: names without a column seen so far, in the order of their text, which is the order they are kept in.
+    What a row is read to does not depend on what was learnt, only how quickly.
+
+    Args:
+        names: names without a column that are known already.
     """
 
-    names: list[str] = field(default_factory=list)
-    _rest: msgspec.json.Decoder[list[msgspec.Struct]] | None = None
+    def __init__(self, names: Iterable[str] = ()) -> None:
+        self._known = _Known.of(names)
+        self._learning = Lock()
+
+    @property
+    def names(self) -> list[str]:
+        """Names without a column seen so far, in the order of their text, which is the order they are kept in."""
+        return self._known.names
 
     def read(self, lines: bytes, n_rows: int | None = None) -> pl.DataFrame | None:
         """Read rows that stand on lines of their own.
@@ -147,7 +158,7 @@ class ColumnReader:
         """What has no column, and whether something that has one is null."""
         n_known, n_known_texts = sum(n_values.values()), sum(n_values[name] for name in _TEXTS)
 
-        def n_nulls_beside(rest: bytes) -> int | None:
+        def n_nulls_beside(rest: bytes, known: _Known) -> int | None:
             """Nulls of what has a column; None if these, the values and the rest are not everything."""
             left = _Colons.of(rest)
             if found.texts != n_known_texts + left.texts:
@@ -159,16 +170,17 @@ class ColumnReader:
             # row has two nulls of one name, and that none is of a name not seen before, is not told by numbers.
             is_all = (
                 n_nulls == found.nulls - left.nulls
-                and not self._new_names(lines)
+                and _names_without_column(lines) <= set(known.names)
                 and found.names - left.names == _n_names(lines) - _n_names(rest)
             )
             return n_nulls if is_all else None
 
-        rest = self._rest_of(lines)
-        n_nulls = n_nulls_beside(rest)
-        if n_nulls is None and self._learn(lines):
-            rest = self._rest_of(lines)
-            n_nulls = n_nulls_beside(rest)
+        known = self._known
+        rest = known.rest_of(lines)
+        n_nulls = n_nulls_beside(rest, known)
+        if n_nulls is None and (learnt := self._learn(lines, known)):
+            rest = learnt.rest_of(lines)
+            n_nulls = n_nulls_beside(rest, learnt)
         if n_nulls is None:
             return None
         kept = rest.decode().split("\n")[:-1]
@@ -176,24 +188,56 @@ class ColumnReader:
             return None
         return pl.Series([None if text == "{}" else text for text in kept], dtype=pl.String), n_nulls > 0
 
-    def _rest_of(self, lines: bytes) -> bytes:
+    def _learn(self, lines: bytes, known: _Known) -> _Known | None:
+        """Find names that were not known; None if there are none, or too many."""
+        found = _names_without_column(lines)
+        if found <= set(known.names) or any(map(_UNNAMEABLE.search, found)):
+            return None
+        with self._learning:
+            if not found <= set(self._known.names):
+                learnt = found | set(self._known.names)
+                if len(learnt) > _MAX_NAMES:
+                    return None
+                self._known = _Known.of(learnt)
+            return self._known
+
+
+class NamesSeen:
+    """Names without a column on their way from one bundle to the next, so that they are learnt once."""
+
+    def __init__(self) -> None:
+        self._names: list[str] = []
+
+    def reader(self) -> ColumnReader:
+        """A reader that knows them."""
+        return ColumnReader(self._names)
+
+    def keep(self, reader: ColumnReader) -> None:
+        """Take those that a reader knows by now."""
+        # Each that is known costs every row a little, whether the row has it or not.
+        self._names = reader.names if len(reader.names) <= _FEW_NAMES else []
+
+
+@dataclass(frozen=True)
+class _Known:
+    """Names without a column, and what reads their values."""
+
+    names: list[str]
+    decoder: msgspec.json.Decoder[list[msgspec.Struct]]
+
+    @classmethod
+    def of(cls, names: Iterable[str]) -> _Known:
+        in_order = sorted(names)
+        return cls(in_order, _decoder_of(in_order))
+
+    def rest_of(self, lines: bytes) -> bytes:
         """What has no column, as one JSON object a line."""
-        if self._rest is None:
-            self._rest = _decoder_of(self.names)
-        return _encode_lines(self._rest.decode_lines(lines))
+        return _encode_lines(self.decoder.decode_lines(lines))
 
-    def _learn(self, lines: bytes) -> bool:
-        """Find names that were never seen before; whether there are any."""
-        new = self._new_names(lines)
-        if not new or len(self.names) + len(new) > _MAX_NAMES or any(map(_UNNAMEABLE.search, new)):
-            return False
-        self.names = sorted((*self.names, *new))
-        self._rest = None
-        return True
 
-    def _new_names(self, lines: bytes) -> set[str]:
-        names: set[str] = set().union(*_decode_rows(lines))
-        return names - FIELDS_BY_NAME.keys() - LEGACY_NAMES.keys() - set(self.names)
+def _names_without_column(lines: bytes) -> set[str]:
+    names: set[str] = set().union(*_decode_rows(lines))
+    return names - FIELDS_BY_NAME.keys() - LEGACY_NAMES.keys()
 
 
 def _n_names(lines: bytes) -> int:

@@ -6,7 +6,6 @@ import os
 from collections import deque
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from queue import SimpleQueue
 from types import TracebackType
 
 import polars as pl
@@ -24,16 +23,14 @@ class ReadAhead:
     Memory holds a piece, and what it is read to, for every thread and one more.
     """
 
-    def __init__(self, pieces: Pieces) -> None:
+    def __init__(self, pieces: Pieces, reader: ColumnReader) -> None:
         self._pieces = pieces
         self._pool = ThreadPoolExecutor(_READERS, thread_name_prefix="read-ahead")
-        self._readers: SimpleQueue[ColumnReader] = SimpleQueue()
+        self._reader = reader
         self._under_way: deque[tuple[Piece, Future[pl.DataFrame | None]]] = deque()
         self._is_over = False
         # A piece that is read in vain costs as much as another one, so after an odd one they come one by one.
         self._n_ahead = _READERS
-        for _ in range(_READERS + 1):
-            self._readers.put(ColumnReader())
 
     def __enter__(self) -> ReadAhead:
         return self
@@ -70,10 +67,4 @@ class ReadAhead:
 
     def read(self, lines: bytes, n_rows: int | None = None) -> pl.DataFrame | None:
         """As :meth:`ColumnReader.read`."""
-        if not lines:
-            return None
-        reader = self._readers.get()
-        try:
-            return reader.read(lines, n_rows)
-        finally:
-            self._readers.put(reader)
+        return self._reader.read(lines, n_rows) if lines else None
