@@ -63,8 +63,8 @@ from fullstory_dagster.windows import Window
 _PARSING = Semaphore(max(1, (os.cpu_count() or 1) // 4))
 """One bundle keeps four cores busy: more of them at once take more memory, and more time altogether."""
 
-TOGETHER_ROWS = 150_000
-"""Windows are appended together until they have so many rows, which is more than one of DuckDB's row groups: it writes
+TOGETHER_ROWS = 500_000
+"""Windows are appended together until they have so many rows, which is several of DuckDB's row groups: it writes
 whole ones at once, and an unfinished one again with every transaction."""
 
 DATASET_SCHEMA = pl.Schema(

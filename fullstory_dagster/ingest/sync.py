@@ -25,7 +25,7 @@ from fullstory_dagster.windows import Window
 
 _ENDS_THE_SYNC = (AuthenticationError, ClockAheadError, WarehouseLockedError, WarehouseMismatchError)
 """What would fail every other window as well, after a wait of its own."""
-_TOGETHER_S = 5
+_TOGETHER_S = 10
 """How long a window that is prepared may wait for others to be appended with."""
 
 

@@ -179,6 +179,8 @@ class Warehouse(Database):
         with self.writing(f"The {named} not loaded") as connection:
             if self._load_memory_limit:
                 connection.execute("SET memory_limit = ?", [self._load_memory_limit])
+            # Threads then write row groups side by side, each of its own part of the file, which is a short time still.
+            connection.execute("SET preserve_insertion_order = false")
             with transaction(connection):
                 return [
                     self._replace_window(connection, parsed, bundle, loaded_at, dagster_run_id, min_rows_pct)
@@ -332,12 +334,15 @@ class Warehouse(Database):
         events = table(self.schema, EVENTS)
         # An event that another window brought already has the same EventStart: the range keeps the search to row
         # groups of that time, however large the table is.
+        bounds = [naive(parsed.window.start), naive(parsed.window.end)]
+        overlap = f"SELECT 1 FROM {events} e WHERE e.EventStart >= ? AND e.EventStart < ?"
+        # Next to always there is none, and to join with nothing costs a third of the insert.
+        is_alone = connection.execute(f"{overlap} LIMIT 1", bounds).fetchone() is None
         row = connection.execute(
             f"INSERT INTO {events} BY NAME SELECT p.*, ? AS _loaded_at, ? AS _load_id "
             f"FROM read_parquet({quote_text(parsed.events_location)}, hive_partitioning = false) p "
-            f"WHERE NOT EXISTS (SELECT 1 FROM {events} e WHERE e._event_id = p._event_id "
-            "AND e.EventStart >= ? AND e.EventStart < ?)",
-            [naive(loaded_at), load_id, naive(parsed.window.start), naive(parsed.window.end)],
+            + ("" if is_alone else f"WHERE NOT EXISTS ({overlap} AND e._event_id = p._event_id)"),
+            [naive(loaded_at), load_id, *([] if is_alone else bounds)],
         ).fetchone()
         return int(row[0]) if row else 0
 
