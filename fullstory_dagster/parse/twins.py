@@ -58,7 +58,9 @@ class TwinNumbering:
         Returns:
             Iterator: all the rows, with other ids where these were wrong; None where none is.
         """
-        seen = np.sort(np.concatenate(self._seen)) if self._seen else np.empty(0, dtype=np.uint64)
+        seen = np.concatenate(self._seen) if self._seen else np.empty(0, dtype=np.uint64)
+        self._seen.clear()
+        seen.sort()
         apart = np.unique(seen[1:][seen[1:] == seen[:-1]])
         if not len(apart):
             return None
