@@ -5,7 +5,7 @@ READY := $(VENV)/.ready
 REPORT = FULLSTORY_TESTS_REPORT="$(CURDIR)/docs/reliability"
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo dev test unit lint fix types dbt check soak bench reliability constraints clean
+.PHONY: help install demo dev test unit lint fix types dbt check soak bench reliability analytics constraints clean
 
 help: ## list the commands
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## (.*)/  make \1\t\2/' | expand -t 20
@@ -65,6 +65,9 @@ bench: $(READY) ## measure speed, memory and growth; renews docs/benchmarks.md, 
 reliability: $(READY) ## what each failure does; renews docs/reliability.md, as soak does
 	@$(REPORT) $(BIN)/python -m pytest -m 'not soak' fullstory_dagster_tests/reliability
 	@$(BIN)/python -m fullstory_dagster_tests.reliability.report
+
+analytics: $(READY) ## ask the demo all questions of docs/analytics; renews docs/analytics.md
+	@$(BIN)/python -m fullstory_dagster_tests.analytics
 
 constraints: $(READY) ## pin the whole set anew
 	$(BIN)/pip install --quiet uv

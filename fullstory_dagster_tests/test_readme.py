@@ -18,6 +18,8 @@ from fullstory_dagster.fields import EVENT_COLUMNS
 from fullstory_dagster.ingest.status import STATES
 from fullstory_dagster.settings import SETTINGS
 from fullstory_dagster.store.tables import BUILDS, EVENTS, EVENTS_COMPAT, LOADS, REJECTED
+from fullstory_dagster_tests.analytics import PAGE as ANALYTICS_PAGE
+from fullstory_dagster_tests.analytics import questions
 
 ROOT = Path(__file__).resolve().parents[1]
 README = ROOT / "README.md"
@@ -25,6 +27,8 @@ PAGES = [README, ROOT / "CONTRIBUTING.md", ROOT / "CHANGELOG.md", *sorted((ROOT 
 
 _FENCED = re.compile(r"^```(?P<language>\w*)\n(?P<text>.*?)^```$", re.MULTILINE | re.DOTALL)
 _MAX_IMAGE_BYTES = 150_000
+_NOT_ON_EVERY_DAY = ("Errors", "Anomalies", "Engagement", "Web vitals")
+"""What one day of the demo may have nothing, or too little, of."""
 
 page = pytest.mark.parametrize("page", PAGES, ids=lambda path: path.relative_to(ROOT).as_posix())
 
@@ -52,7 +56,7 @@ def test_the_readme_counts_the_columns() -> None:
 
 def test_the_readme_names_every_table_and_no_other() -> None:
     models = {path.stem for path in (ROOT / "dbt_project" / "models").glob("**/*.sql")}
-    named = {row[0].strip("`") for row in table_below(README, "## Tables")}
+    named = {name for row in table_below(README, "## Tables") for name in re.findall(r"`(\w+)`", row[0])}
     assert named == models | {EVENTS, EVENTS_COMPAT, LOADS, REJECTED, BUILDS}
 
 
@@ -129,6 +133,15 @@ def test_the_readmes_queries_run_on_the_demo(tmp_path: Path) -> None:
 
     with duckdb.connect(str(tmp_path / said["file"]), read_only=True) as snapshot:
         assert snapshot.sql(said["sql"]).fetchall()
+        for entry in questions():
+            assert snapshot.sql(entry["sql"]).fetchall() or entry["area"] in _NOT_ON_EVERY_DAY, entry["question"]
+
+
+def test_the_page_of_analytics_has_every_question_with_its_select() -> None:
+    text = ANALYTICS_PAGE.read_text()
+    for entry in questions():
+        assert f"## {entry['area']}: {entry['question']}\n\n```sql\n{entry['sql']}```\n\n|" in text, entry["question"]
+    assert text.count("```sql") == len(questions())
 
 
 def code_of(page: Path) -> Iterator[str]:

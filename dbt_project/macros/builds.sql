@@ -29,7 +29,7 @@
     -#}
     {%- if execute and flags.WHICH in ['run', 'build'] -%}
         {%- set names = [] -%}
-        {%- for node in graph.nodes.values() if node.config.incremental_strategy == 'replace_sessions' -%}
+        {%- for node in graph.nodes.values() if has_mark(node) -%}
             {%- do names.append(node.alias) -%}
         {%- endfor -%}
         {%- if names %}
@@ -45,12 +45,20 @@
 {% endmacro %}
 
 
+{% macro has_mark(node) %}
+    {#- Views hold what they are made of, whatever that is: nothing is pending for them. -#}
+    {{ return(node.config.incremental_strategy == 'replace_sessions' and node.config.materialized == 'incremental') }}
+{% endmacro %}
+
+
 {% macro pin_snapshot() %}
     {#-
         As a pre-hook this opens the model's transaction, and its first read fixes what the transaction sees: a load
         that is committed meanwhile is neither read by the model nor claimed by its mark.
     -#}
+    {%- if config.get('materialized') == 'incremental' -%}
     select max(load_id) from {{ source('fullstory', '_loads') }}
+    {%- endif -%}
 {% endmacro %}
 
 
@@ -68,7 +76,7 @@
         {%- set node = graph.nodes[queue.pop()] -%}
         {%- for parent_id in node.depends_on.nodes if parent_id in graph.nodes -%}
             {%- set parent = graph.nodes[parent_id] -%}
-            {%- if parent.config.incremental_strategy == 'replace_sessions' -%}
+            {%- if has_mark(parent) -%}
                 {%- do found.append(parent.name) if parent.name not in found -%}
             {%- else -%}
                 {%- do queue.append(parent_id) -%}
@@ -112,6 +120,7 @@
 
 {% macro record_build() %}
     {#- As a post-hook: the mark of what the model now holds. A build that had nothing to do leaves no mark. -#}
+    {%- if config.get('materialized') == 'incremental' -%}
     insert into {{ source('fullstory', '_builds') }} (model, load_id, built_at)
     select
         '{{ model_name() }}',
@@ -124,6 +133,7 @@
             model = '{{ model_name() }}'
             and load_id >= {{ buildable_load_id() | trim }}
     )
+    {%- endif -%}
 {% endmacro %}
 
 
@@ -143,7 +153,7 @@
         macro of this name, whose `where` still counts.
     -#}
     {%- set node = graph.nodes.get('model.' ~ project_name ~ '.' ~ relation.identifier) if execute -%}
-    {%- if node and node.config.incremental_strategy == 'replace_sessions'
+    {%- if node and has_mark(node)
         and flags.WHICH == 'build' and not flags.FULL_REFRESH -%}
         {%- set where = config.get('where') -%}
         {%- set earliest, latest = built_window('min', node.name), built_window('max', node.name) -%}

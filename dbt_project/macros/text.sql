@@ -40,7 +40,7 @@
 {% endmacro %}
 
 {% macro url_path(url) %}
-    {{ return(regexp_group(url, '^[A-Za-z][A-Za-z0-9+.-]*://[^/?#]*([^?#]+)')) }}
+    {{ return(regexp_group(url, '^[A-Za-z][A-Za-z0-9+.-]*://[^/?#]*(/[^?#]*)')) }}
 {% endmacro %}
 
 {% macro url_query(url) %}{{ return(regexp_group(url, '^[^?#]*[?]([^#]+)')) }}{% endmacro %}
@@ -64,3 +64,56 @@
 {% macro default__number_or_null(text) %}{{ return(safe_cast(text, 'double precision')) }}{% endmacro %}
 
 {% macro duckdb__number_or_null(text) %}{{ return("try_cast(" ~ text ~ " as double)") }}{% endmacro %}
+
+
+{% macro regexp_matches(text, pattern) %}{{ return(adapter.dispatch('regexp_matches')(text, pattern)) }}{% endmacro %}
+
+{% macro default__regexp_matches(text, pattern) %}
+    {{ return("regexp_like(" ~ text ~ ", '" ~ escape_single_quotes(pattern) ~ "')") }}
+{% endmacro %}
+
+{% macro duckdb__regexp_matches(text, pattern) %}
+    {{ return("regexp_matches(" ~ text ~ ", '" ~ escape_single_quotes(pattern) ~ "')") }}
+{% endmacro %}
+
+
+{#- Every match, with groups as \1. -#}
+{% macro regexp_replace_all(text, pattern, replacement) %}
+    {{ return(adapter.dispatch('regexp_replace_all')(text, pattern, replacement)) }}
+{% endmacro %}
+
+{% macro default__regexp_replace_all(text, pattern, replacement) %}
+    {{ return("regexp_replace(" ~ text ~ ", '" ~ pattern ~ "', '" ~ replacement ~ "')") }}
+{% endmacro %}
+
+{% macro duckdb__regexp_replace_all(text, pattern, replacement) %}
+    {{ return("regexp_replace(" ~ text ~ ", '" ~ pattern ~ "', '" ~ replacement ~ "', 'g')") }}
+{% endmacro %}
+
+
+{#- A message without what differs each time it comes: numbers, and ids with digits in them. -#}
+{% macro folded_message(text) %}
+    {{ return(regexp_replace_all(one_line(text), '[0-9A-Fa-f-]*[0-9][0-9A-Fa-f-]*', '#')) }}
+{% endmacro %}
+
+
+{#- A variable out of CustomVars as a type; NULL where it is absent or does not fit. Names hold dots, so they are quoted. -#}
+{% macro json_variable(json, name, type) %}{{ return(adapter.dispatch('json_variable')(json, name, type)) }}{% endmacro %}
+
+{% macro default__json_variable(json, name, type) %}
+    {{ return(safe_cast("json_value(" ~ json ~ ", '$.\"" ~ name ~ "\"')", type)) }}
+{% endmacro %}
+
+{% macro duckdb__json_variable(json, name, type) %}
+    {{ return("try_cast(json_extract_string(" ~ json ~ ", '$.\"" ~ name ~ "\"') as " ~ type ~ ")") }}
+{% endmacro %}
+
+
+{#- Texts as a list of literals, for `in (…)`; never empty. -#}
+{% macro text_list(texts) %}
+    {%- set literals = [] -%}
+    {%- for text in texts -%}
+        {%- do literals.append(string_literal(escape_single_quotes(text))) -%}
+    {%- endfor -%}
+    {{ return(literals | join(', ') or 'null') }}
+{% endmacro %}

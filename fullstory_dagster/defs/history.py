@@ -42,9 +42,8 @@ def report_loads(
     known = instance.get_materialized_partitions(events_key)
     lacking = [load for window, load in loads.items() if grid.key(window) in offered - known][:REPORTED_A_TICK]
     built = ingestion.warehouse.built_up_to()
-    # Views hold everything at once and have no mark; a model without one was never built.
-    names = [key.path[-1] for key in model_keys if not key.path[-1].startswith("stg_")]
-    built_up_to = min((built.get(name, 0) for name in names), default=0)
+    # Every table has a mark from the first build on, if only 0; views hold everything at once and have none.
+    built_up_to = min(built.values(), default=0)
     for load in lacking:
         key = grid.key(load.window)
         for name in (RAW_BUNDLES, PARSED_EVENTS, EVENTS):

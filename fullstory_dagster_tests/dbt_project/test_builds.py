@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from .warehouse import MARTS, SCHEMA, Event, TestWarehouse, day, event
+from .warehouse import MARTS, SCHEMA, VIEWS, Event, TestWarehouse, day, event
 
 pytestmark = [
     pytest.mark.slow,
@@ -45,10 +45,19 @@ def traffic(seed: int = 7) -> list[Event]:
                 "UserAppKey": chance.choice(["", None, f"person {user}"]),
                 "SessionStart": chance.choice([start, None]),
                 "EventTargetText": chance.choice([None, "Pay now", "  Pay\n later "]),
-                "EventModFrustrated": chance.choice([None, 0, 3]),
+                "EventModFrustrated": chance.choice([None, 0, 1, 2, 3]),
+                "EventModDead": chance.choice([None, 0, 1]),
                 "PageNumErrors": chance.choice([None, 0, step]),
+                "PageDevice": chance.choice(["Desktop", "Mobile"]),
+                "ReqStatus": chance.choice([200, 404]),
+                "ReqUrl": f"https://api.example/orders/{step}",
+                "EventCustomName": chance.choice(["Checkout Started", "Order Completed"]),
+                "LoadLargestPaintTime": 1000 * step,
+                "EventCumulativeLayoutShift": step / 40,
+                "CustomVars": json.dumps({"evt_step_int": step}),
             }
-            kind = chance.choice(["click", "navigate", "load", "change", "request"])
+            kinds = ["click", "navigate", "load", "change", "request", "custom", "exception", "abandon"]
+            kind = chance.choice([*kinds, "cumulative_layout_shift"])
             events.append(event(f"{number:02}-{step:02}", at, user=user, session=session, kind=kind, **fields))
     return events
 
@@ -144,7 +153,7 @@ def test_a_model_claims_no_more_than_the_models_it_reads_hold(warehouse: TestWar
     assert warehouse.marks() == dict.fromkeys(MARTS, 1)
     warehouse.build("--select", "+sessions")
     warehouse.build("--select", "page_durations")
-    assert warehouse.marks() == {"sessions": 2, "page_durations": 2, "session_timeline": 1}
+    assert warehouse.marks() == {**dict.fromkeys(MARTS, 1), "sessions": 2, "page_durations": 2}
     warehouse.load(day(3), events)
     warehouse.build()
     assert warehouse.marks() == dict.fromkeys(MARTS, 3)
@@ -175,7 +184,7 @@ def test_a_build_with_nothing_pending_changes_nothing(warehouse: TestWarehouse) 
 
 def test_a_build_before_the_first_load_makes_empty_tables(warehouse: TestWarehouse) -> None:
     warehouse.build()
-    assert warehouse.marts() == {name: [] for name in MARTS}
+    assert warehouse.marts() == {name: [] for name in MARTS | VIEWS}
     warehouse.load(day(1), traffic())
     warehouse.build()
     assert warehouse.marts() == expected_marts(warehouse)
@@ -228,6 +237,38 @@ def test_the_replay_link_needs_the_organisation(warehouse: TestWarehouse, monkey
     link = "https://app.eu1.fullstory.com/ui/O'1/session/1:9"
     assert ids(warehouse.mart("sessions"), "replay_url") == [link]
     assert ids(warehouse.mart("session_timeline"), "replay_url") == [link]
+
+
+def test_what_the_vars_say_of_a_site_applies_to_what_is_loaded_already(warehouse: TestWarehouse) -> None:
+    page = {"PageUrl": "https://shop.example/u/ann/settings", "PageId": 1}
+    variables = {"evt_order.total_real": 12.5, "evt_text": "x"}
+    ordered = {"EventCustomName": "Ordered", "CustomVars": json.dumps(variables)}
+    warehouse.load(
+        day(1),
+        [
+            event("a", day(1), kind="navigate", **page),
+            event("b", day(1) + MINUTE, kind="custom", **page, **ordered),
+            event("c", day(1) + 2 * MINUTE, kind="custom", **page, **ordered | {"CustomVars": None}),
+        ],
+    )
+    warehouse.build()
+    assert [row["page"] for row in warehouse.mart("page_durations")] == ["/u/ann/settings"]
+    site = {
+        "page_rules": [{"page": "Settings", "host": "^shop[.]", "path": "^/u/[^/]+/settings$"}],
+        "conversion_events": ["Ordered"],
+        "custom_event_columns": [{"name": "total", "variable": "evt_order.total_real", "type": "double"}],
+        "funnels": [
+            {
+                "name": "order",
+                "steps": [{"name": "Set", "page": "Settings"}, {"name": "Done", "custom_event": "Ordered"}],
+            }
+        ],
+    }
+    warehouse.build("--full-refresh", "--vars", json.dumps(site))
+    assert [row["page"] for row in warehouse.mart("page_durations")] == ["Settings"]
+    assert [row["total"] for row in warehouse.mart("custom_events")] == [12.5, None]
+    assert [(row["is_converted"], row["n_conversions"]) for row in warehouse.mart("sessions")] == [(True, 2)]
+    assert [(row["step_name"], row["n_reached"]) for row in warehouse.mart("funnels")] == [("Set", 1), ("Done", 1)]
 
 
 def test_all_dbt_tests_pass_and_docs_need_no_network(warehouse: TestWarehouse) -> None:
@@ -288,7 +329,7 @@ def test_a_model_that_was_never_built_owes_everything(warehouse: TestWarehouse) 
     warehouse.load(day(1), [event("a", day(1) + MINUTE)])
     warehouse.build("--select", "+sessions")
     # The loader takes the smallest mark of all: one that is not there would look like nothing owed.
-    assert warehouse.marks() == {"sessions": 1, "page_durations": 0, "session_timeline": 0}
+    assert warehouse.marks() == {**dict.fromkeys(MARTS, 0), "sessions": 1}
     warehouse.build()
     assert set(warehouse.marks().values()) == {1}
 

@@ -37,7 +37,19 @@ NOW = datetime(2026, 6, 8, 12, tzinfo=timezone.utc)
 CANARY_KEY = "na1.Y2FuYXJ5/key+that=must.never.be.seen"
 SCHEMA = "fullstory"
 INGEST = ("raw_bundles", "parsed_events", "events")
-MODELS = ("stg_fullstory__events", "sessions", "page_durations", "session_timeline")
+MARTS = (
+    "sessions",
+    "page_durations",
+    "session_timeline",
+    "custom_events",
+    "error_events",
+    "frustration_signals",
+    "funnel_steps",
+    "requests",
+    "web_vitals",
+)
+VIEWS = ("daily_metrics", "devices", "errors", "funnels", "identities", "pages_daily", "users")
+MODELS = ("stg_fullstory__events", *MARTS, *VIEWS)
 
 _FOLDER = Path(__file__).parent
 

@@ -16,13 +16,14 @@ import msgspec
 
 from fullstory_dagster.simulator.config import SimulatorConfig
 from fullstory_dagster.simulator.traffic.source import ShopTraffic
+from fullstory_dagster_tests.dbt_project.warehouse import MARTS as TABLES
 
 START = datetime(2026, 6, 1, tzinfo=timezone.utc)
 N_DAYS = 3
 KEY = "simulator-key"
 CLI = (sys.executable, "-m", "fullstory_dagster.cli")
 RANGE = ("--from", f"{START:%Y-%m-%d}", "--to", f"{START + timedelta(days=N_DAYS):%Y-%m-%d}")
-MARTS = ("sessions", "page_durations", "session_timeline")
+MARTS = tuple(TABLES)
 
 
 def write_traffic(path: Path, scale: float) -> int:

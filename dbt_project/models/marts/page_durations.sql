@@ -25,6 +25,7 @@ ordered as (
         window_start,
         nullif(page_url, '') as page_url,
         nullif(page_name, '') as page_name,
+        nullif(app_view_name, '') as view_name,
         row_number() over (
             partition by user_id, session_id
             order by {{ event_order() }}
@@ -67,6 +68,7 @@ pages as (
         min_by(page_url, case when page_url is not null then step_number end) as first_url,
         max_by(page_url, case when page_url is not null then step_number end) as last_url,
         max_by(page_name, case when page_name is not null then step_number end) as page_name,
+        min_by(view_name, case when view_name is not null then step_number end) as view_name,
         min_by(event_type, step_number) as first_event_type,
         max_by(event_type, step_number) as last_event_type,
         count(*) as n_events,
@@ -106,6 +108,7 @@ final as (
         {{ url_path('pages.first_url') }} as url_path,
         {{ url_query('pages.first_url') }} as url_query,
         {{ url_fragment('pages.first_url') }} as url_fragment,
+        {{ normalized_page('pages.first_url', 'pages.view_name') }} as page,
         pages.first_event_type,
         pages.last_event_type,
 

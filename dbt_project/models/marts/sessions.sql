@@ -24,6 +24,12 @@ ordered as (
         page_referer_url,
         page_lat_long,
         req_status,
+        load_event_time_ms,
+        load_largest_paint_time_ms,
+        load_first_paint_time_ms,
+        event_cumulative_layout_shift,
+        event_first_input_delay_ms,
+        event_custom_name,
         window_start,
         nullif(user_app_key, '') as user_app_key,
         nullif(user_display_name, '') as user_display_name,
@@ -107,6 +113,8 @@ event_totals as (
         max_by(user_app_key, case when user_app_key is not null then step_number end) as user_app_key,
         max_by(user_display_name, case when user_display_name is not null then step_number end) as user_display_name,
         max_by(user_email, case when user_email is not null then step_number end) as user_email,
+        min_by(app_view_name, case when app_view_name is not null then step_number end) as entry_view,
+        max_by(app_view_name, case when app_view_name is not null then step_number end) as exit_view,
         min_by(page_url, case when page_url is not null then step_number end) as entry_url,
         max_by(page_url, case when page_url is not null then step_number end) as exit_url,
         -- Where the visitor came from stands on the entry page; on later pages it is the site itself.
@@ -134,6 +142,16 @@ event_totals as (
         count(case when event_mod_error > 0 then 1 end) as n_error_clicks,
         count(case when event_type = 'thrash' then 1 end) as n_thrashes,
         count(case when event_type = 'abandon' then 1 end) as n_abandoned_forms,
+        count(
+            case
+                when event_type = 'custom' and event_custom_name in ({{ conversion_events() }}) then 1
+            end
+        ) as n_conversions,
+        max(load_largest_paint_time_ms) as worst_lcp_ms,
+        max(load_first_paint_time_ms) as worst_fcp_ms,
+        max(event_cumulative_layout_shift) as worst_cls,
+        max(event_first_input_delay_ms) as worst_fid_ms,
+        max(load_event_time_ms) as worst_load_ms,
         min(started_at) as started_at,
         max(event_start_at) as ended_at,
         min(window_start) as first_window_start,
@@ -156,7 +174,10 @@ final as (
 
         event_totals.entry_url,
         event_totals.exit_url,
+        {{ normalized_page('event_totals.entry_url', 'event_totals.entry_view') }} as entry_page,
+        {{ normalized_page('event_totals.exit_url', 'event_totals.exit_view') }} as exit_page,
         nullif(event_totals.referrer_url, '') as referrer_url,
+        {{ url_host('event_totals.referrer_url') }} as referrer_host,
         event_totals.device,
         event_totals.browser,
         event_totals.browser_version,
@@ -166,6 +187,7 @@ final as (
         {{ replay_url('event_totals.session_key') | trim }} as replay_url,
 
         event_totals.user_app_key is not null as is_identified,
+        event_totals.n_conversions > 0 as is_converted,
         place_totals.n_places <= 1 and coalesce(page_totals.n_pages, 0) <= 1 as is_bounce,
 
         event_totals.n_events,
@@ -185,6 +207,20 @@ final as (
         event_totals.n_error_clicks,
         event_totals.n_thrashes,
         event_totals.n_abandoned_forms,
+        event_totals.n_conversions,
+        cast(
+            {{ frustration_weight('rage_click') }} * event_totals.n_rage_clicks
+            + {{ frustration_weight('dead_click') }} * event_totals.n_dead_clicks
+            + {{ frustration_weight('error_click') }} * event_totals.n_error_clicks
+            + {{ frustration_weight('thrash') }} * event_totals.n_thrashes
+            + {{ frustration_weight('abandoned_form') }} * event_totals.n_abandoned_forms
+            as {{ type_bigint() }}
+        ) as frustration_score,
+        event_totals.worst_lcp_ms,
+        event_totals.worst_fcp_ms,
+        event_totals.worst_cls,
+        event_totals.worst_fid_ms,
+        event_totals.worst_load_ms,
 
         {{ datediff('event_totals.started_at', 'event_totals.ended_at', 'millisecond') }} / 1000.0 as duration_s,
         cast(page_totals.active_duration_ms as double precision) / 1000.0 as active_duration_s,
