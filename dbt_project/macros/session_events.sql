@@ -92,7 +92,3 @@
 
 
 {% macro end_of_time() %}cast('9999-12-31' as {{ type_timestamp() }}){% endmacro %}
-
-
-{#- Seconds as milliseconds: a sum of whole numbers is the same in whatever order they come. -#}
-{% macro whole_ms(seconds) %}cast(round({{ seconds }} * 1000) as {{ type_bigint() }}){% endmacro %}

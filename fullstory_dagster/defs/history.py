@@ -43,7 +43,7 @@ def report_loads(
     lacking = [load for window, load in loads.items() if grid.key(window) in offered - known][:REPORTED_A_TICK]
     built = ingestion.warehouse.built_up_to()
     # Every table has a mark from the first build on, if only 0; views hold everything at once and have none.
-    built_up_to = min(built.values(), default=0)
+    built_up_to = min((built[key.path[-1]] for key in model_keys if key.path[-1] in built), default=0)
     for load in lacking:
         key = grid.key(load.window)
         for name in (RAW_BUNDLES, PARSED_EVENTS, EVENTS):

@@ -2,9 +2,8 @@
 
 A bundle is taken in pieces of whole rows. Each piece is first offered as lines, which costs a search and a replacement
 and is right nearly always; whoever reads them and finds something odd asks for the exact rows of the piece instead, and
-gives back what was handed out behind it.
-There only brackets and quotes are looked at, so that a row that is no valid JSON is cut out exactly and can be rejected
-alone.
+gives back what was handed out behind it. There only brackets and quotes are looked at, so that a row that is no valid
+JSON is cut out exactly and can be rejected alone.
 """
 
 from __future__ import annotations

@@ -19,8 +19,8 @@ _SLICE_ROWS = 50_000
 class TwinNumbering:
     """Gives the events of one window that share an id an id each.
 
-    Twins have one EventStart, and FullStory sends a session's events in the order of time: nearly always they come one
-    after the other, and are numbered on their way into the file. Those that come apart are found by eight bytes that
+    Twins have one EventStart, and the exports seen are in the order of time: nearly always twins come one after the
+    other, and are numbered on their way into the file. Those that come apart are found by eight bytes that
     are kept of every id, and numbered when the whole window is there.
     """
 
