@@ -204,6 +204,31 @@ def status(
 
 
 @app.command()
+def report(
+    is_opened: Annotated[bool, typer.Option("--open", help="Show it in the browser.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Draw the experience report of the newest four weeks: one HTML file; without an API key the demo's."""
+    from fullstory_dagster.demo import settings_or_demo
+    from fullstory_dagster.ingest.ingestion import open_ingestion
+    from fullstory_dagster.report.page import write_report
+    from fullstory_dagster.store.report_file import ReportFile
+
+    settings = settings_or_demo()
+    with out.status("Drawing …") if out.is_terminal and not as_json else nullcontext():
+        drawn = write_report(
+            open_ingestion(settings).warehouse, ReportFile(settings.report_path), datetime.now(timezone.utc)
+        )
+    first, last = drawn.data.first_date.isoformat(), drawn.data.last_date.isoformat()
+    if as_json:
+        _print_json({"path": str(drawn.path), "first_date": first, "last_date": last, "bytes": drawn.bytes})
+    else:
+        out.print(f"The experience report, {first} to {last}: {drawn.path} ({drawn.bytes / 1000:,.0f} kB)", **_AS_IS)
+    if is_opened:
+        typer.launch(str(drawn.path))
+
+
+@app.command()
 def demo(
     days: Annotated[int | None, typer.Option(min=1, max=365, help="Daily windows to load.  [default: 7]")] = None,
     seed: Annotated[int | None, typer.Option(min=0, help="Which made-up site.  [default: 1]")] = None,
@@ -213,6 +238,8 @@ def demo(
     from fullstory_dagster.demo import demo_account, example_session, longest_pages
     from fullstory_dagster.ingest.ingestion import open_ingestion
     from fullstory_dagster.ingest.sync import sync as sync_windows
+    from fullstory_dagster.report.page import write_report
+    from fullstory_dagster.store.report_file import ReportFile
 
     account = demo_account(days=days, seed=seed)
     out.print(f"A made-up shop (seed {account.seed}) from {account.start:%Y-%m-%d} on, in {account.home}", **_AS_IS)
@@ -222,12 +249,14 @@ def demo(
             summary = sync_windows(ingestion, progress=progress)
         _finish(ingestion, summary, no_dbt=False, as_json=False)
     ingestion.snapshot.publish()
+    drawn = write_report(ingestion.warehouse, ReportFile(ingestion.settings.report_path), datetime.now(timezone.utc))
     out.print()
     print_rows(out, "What one visitor did (session_timeline)", example_session(ingestion.warehouse))
     out.print()
     print_rows(out, "Where people spend their time (page_durations)", longest_pages(ingestion.warehouse))
     out.print()
     out.print("Open next:")
+    out.print(f"  {drawn.path}  the experience report, in a browser", **_AS_IS)
     out.print("  fullstory-dagster dev       Dagster's UI on http://127.0.0.1:3000, on this data")
     out.print(f"  {ingestion.snapshot.path}  the same tables, for any DuckDB client", **_AS_IS)
 

@@ -12,6 +12,7 @@ from fullstory_dagster.defs.assets import build_assets
 from fullstory_dagster.defs.checks import build_checks
 from fullstory_dagster.defs.dbt.assets import build_dbt_assets
 from fullstory_dagster.defs.names import LOAD_JOB
+from fullstory_dagster.defs.report import build_report
 from fullstory_dagster.defs.resources import FullStoryAccount, warehouse_resource
 from fullstory_dagster.defs.schedules import build_schedule
 from fullstory_dagster.defs.sensors import build_sensors
@@ -28,15 +29,16 @@ def build_definitions(settings: Settings, **overrides: Any) -> dg.Definitions:
     """
     assets = build_assets(settings)
     models = build_dbt_assets(settings)
+    report = build_report(settings)
     job = dg.define_asset_job(
         LOAD_JOB,
-        selection=dg.AssetSelection.all() - dg.AssetSelection.checks(),
+        selection=dg.AssetSelection.assets(*assets, models) - dg.AssetSelection.checks(),
         description="Fetch, parse, append and model windows.",
     )
     model_keys = sorted(models.keys)
     resources = {"account": FullStoryAccount(settings), "warehouse": warehouse_resource(settings)} | overrides
     return dg.Definitions(
-        assets=[*assets, models],
+        assets=[*assets, models, report],
         asset_checks=build_checks(settings),
         jobs=[job],
         schedules=[build_schedule(settings)],

@@ -319,6 +319,11 @@ class Settings:
         return values.smaller_memory(self.duckdb_memory_limit, "400MB")
 
     @property
+    def report_path(self) -> Path:
+        """The experience report."""
+        return self.data_dir / "report" / "experience_report.html"
+
+    @property
     def dagster_home(self) -> Path:
         """Dagster's own storage."""
         return self.data_dir / "dagster"

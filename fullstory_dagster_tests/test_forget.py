@@ -159,6 +159,8 @@ def test_a_person_is_erased_from_models_snapshot_and_all_and_stays_out(cli: Run,
     assert any(name.startswith("read/") for name in traces_in(synced))
     before = marts(synced)
     assert any(APP_KEY in repr(row) for row in before["sessions"])
+    assert cli("report").returncode == 0
+    assert (synced / "report" / "experience_report.html").is_file()
 
     # A snapshot that is never made by itself is renewed as well, when there is one.
     ended = cli(*FORGET, "--json", FULLSTORY_SNAPSHOT_MINUTES="0")
@@ -170,6 +172,7 @@ def test_a_person_is_erased_from_models_snapshot_and_all_and_stays_out(cli: Run,
     assert (receipt["events"], receipt["rejects"]) == (N_THEIR_EVENTS, N_THEIR_REJECTS)
     assert receipt["models"] == 17
     assert Path(receipt["receipt"]).is_file()
+    assert not (synced / "report" / "experience_report.html").exists()
     assert_counts_add_up(synced)
     after = marts(synced)
     for mart in MARTS:

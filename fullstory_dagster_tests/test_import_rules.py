@@ -32,6 +32,7 @@ def loaded_by(statement: str) -> set[str]:
         ("ingest.status", {"starlette"}),
         ("simulator.server", {"duckdb", "requests", "polars"}),
         ("demo", {"starlette"}),
+        ("report.page", {"requests", "starlette"}),
         ("console", {"starlette"}),
         ("cli", {"polars", "duckdb", "requests", "starlette"}),
     ],
@@ -65,6 +66,7 @@ WRONG = {
         *("dagster", "duckdb", "requests"),
         *ours("api", "parse", "store", "ingest", "defs", "settings", "errors"),
     ],
+    "report": ["dagster", "duckdb", "requests", "starlette", *ours("api", "parse", "ingest", "defs", "simulator")],
     "defs": ["duckdb", "requests", "starlette"],
 }
 RIGHT = {
@@ -73,6 +75,7 @@ RIGHT = {
     "parse": ["polars", "fullstory_dagster.fields"],
     "store": ["duckdb", "polars"],
     "ingest": ["fullstory_dagster.api", "fullstory_dagster.parse", "fullstory_dagster.store"],
+    "report": ["altair", "polars", "fullstory_dagster.store"],
     "simulator": ["starlette", "fullstory_dagster.fields", "fullstory_dagster.windows"],
     "defs": ["dagster", "dagster_dbt", "dagster_duckdb", "dbt", "fullstory_dagster.ingest"],
 }

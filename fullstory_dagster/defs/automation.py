@@ -30,6 +30,13 @@ def follow_events() -> Condition:
     return _when_upstream_is_there(is_new | is_reloaded | is_retried)
 
 
+def follow_models() -> Condition:
+    """Draw anew once models were built and nothing more is on its way. They never are all there: windows still come."""
+    condition = dg.AutomationCondition
+    is_newer = condition.any_deps_updated().since_last_handled()
+    return is_newer & ~condition.any_deps_in_progress() & ~condition.in_progress()
+
+
 def _when_upstream_is_there(wanted: Condition) -> Condition:
     condition = dg.AutomationCondition
     return wanted & ~condition.any_deps_missing() & ~condition.any_deps_in_progress() & ~condition.in_progress()

@@ -10,11 +10,13 @@ WAREHOUSE_POOL = "warehouse"
 GROUP_INGEST = "fullstory_1_ingest"
 GROUP_STAGING = "fullstory_2_staging"
 GROUP_MARTS = "fullstory_3_marts"
+GROUP_REPORT = "fullstory_4_report"
 """The UI opens with groups folded and in alphabetical order: the numbers make it the order of the data."""
 
 RAW_BUNDLES = "raw_bundles"
 PARSED_EVENTS = "parsed_events"
 EVENTS = "events"
+EXPERIENCE_REPORT = "experience_report"
 
 LOAD_JOB = "load_windows"
 

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import dagster as dg
 
 from fullstory_dagster.defs.history import report_loads
-from fullstory_dagster.defs.names import EVENTS, LOAD_JOB, PARSED_EVENTS, asset_key
+from fullstory_dagster.defs.names import EVENTS, EXPERIENCE_REPORT, LOAD_JOB, PARSED_EVENTS, asset_key
 from fullstory_dagster.defs.requests import PATIENCE_S, choose_runs
 from fullstory_dagster.defs.resources import FullStoryAccount
 from fullstory_dagster.errors import FullStoryError
@@ -47,10 +47,11 @@ def build_sensors(settings: Settings, model_keys: Sequence[dg.AssetKey]) -> list
     follow_bundles = dg.AutomationConditionSensorDefinition(
         "follow_bundles",
         target=dg.AssetSelection.assets(
-            asset_key(settings.schema, PARSED_EVENTS), asset_key(settings.schema, EVENTS), *model_keys
+            *(asset_key(settings.schema, name) for name in (PARSED_EVENTS, EVENTS, EXPERIENCE_REPORT)), *model_keys
         ),
         default_status=_RUNNING,
         minimum_interval_seconds=30,
-        description="Parses, appends and models each window once its bundle is there, and again after a new fetch.",
+        description="Parses, appends and models each window once its bundle is there, and again after a new fetch; "
+        "then draws the report.",
     )
     return [new_windows, follow_bundles]

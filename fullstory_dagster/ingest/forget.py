@@ -28,6 +28,7 @@ from fullstory_dagster.parse.framing import frame_rows
 from fullstory_dagster.store.bundles import StoredBundle
 from fullstory_dagster.store.erasure import carriers, count_events, erase_rows, other_tables_with, rewrite_file
 from fullstory_dagster.store.objects import LocalStore, publish_text, read_json
+from fullstory_dagster.store.report_file import ReportFile
 from fullstory_dagster.store.tables import TABLES
 from fullstory_dagster.windows import Window
 
@@ -220,6 +221,7 @@ def forget(
             receipt.bytes_rewritten += rewrite_file(ingestion.warehouse)
             done("warehouse file")
             receipt.bytes_rewritten += _renew_snapshot(ingestion)
+            ReportFile(ingestion.settings.report_path).delete()
             done("snapshot")
         ingestion.bundles.sweep()
         receipt.other_tables = other_tables_with(ingestion.warehouse, names, _tables_not_to_search(ingestion))

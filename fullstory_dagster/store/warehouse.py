@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -31,6 +31,9 @@ from fullstory_dagster.store.tables import (
 )
 from fullstory_dagster.store.upgrade import Promote, is_up_to_date, refuse_newer, upgrade_tables
 from fullstory_dagster.windows import Window
+
+Query = Callable[..., list[dict[str, Any]]]
+"""Takes SQL and its parameters by name, gives rows by column name."""
 
 
 @dataclass(frozen=True)
@@ -261,12 +264,26 @@ class Warehouse(Database):
         Raises:
             WarehouseLockedError: as for :meth:`reading`.
         """
+        with self.querying() as query:
+            return query(sql, parameters)
+
+    @contextmanager
+    def querying(self) -> Iterator[Query]:
+        """:meth:`query` for several queries that are to see the same rows; writers wait meanwhile.
+
+        Raises:
+            WarehouseLockedError: as for :meth:`reading`.
+        """
         with self.reading() as connection:
-            if connection is None:
-                return []
-            result = connection.execute(sql, parameters or {})
-            names = [column[0] for column in result.description or ()]
-            return [dict(zip(names, row, strict=True)) for row in result.fetchall()]
+
+            def query(sql: str, parameters: dict[str, Any] | None = None) -> list[dict[str, Any]]:
+                if connection is None:
+                    return []
+                result = connection.execute(sql, parameters or {})
+                names = [column[0] for column in result.description or ()]
+                return [dict(zip(names, row, strict=True)) for row in result.fetchall()]
+
+            yield query
 
     def _loads(self, connection: DuckDBPyConnection, clause: str, parameters: list[Any]) -> list[Load]:
         names = [name for name in LOAD_COLUMNS if name not in ("bundle_sha256",)]

@@ -11,7 +11,14 @@ from pathlib import Path
 import dagster as dg
 import pytest
 
-from fullstory_dagster.defs.names import GROUP_INGEST, GROUP_MARTS, GROUP_STAGING, WAREHOUSE_POOL
+from fullstory_dagster.defs.names import (
+    EXPERIENCE_REPORT,
+    GROUP_INGEST,
+    GROUP_MARTS,
+    GROUP_REPORT,
+    GROUP_STAGING,
+    WAREHOUSE_POOL,
+)
 from fullstory_dagster.defs.partitions import key_range_tags, window_partitions
 from fullstory_dagster.windows import WindowGrid
 
@@ -28,9 +35,12 @@ def test_the_assets_are_the_design_s_and_no_other(definitions: dg.Definitions) -
         "fullstory/events",
         "fullstory/stg_fullstory__events",
         *(f"fullstory/{name}" for name in (*MARTS, *VIEWS)),
+        "fullstory/experience_report",
     }
     # A source of dbt's that is no asset of ours would show as one more box without an owner.
-    assert definitions.resolve_asset_graph().get_all_asset_keys() == {key_of(name) for name in (*INGEST, *MODELS)}
+    assert definitions.resolve_asset_graph().get_all_asset_keys() == {
+        key_of(name) for name in (*INGEST, *MODELS, EXPERIENCE_REPORT)
+    }
 
 
 def test_lineage_runs_from_the_bundles_to_the_marts(definitions: dg.Definitions) -> None:
@@ -48,13 +58,14 @@ def key_path_closure(parents: dict[str, set[str]], name: str) -> set[str]:
 
 def test_groups_follow_the_data_in_the_order_the_ui_sorts_them(definitions: dg.Definitions) -> None:
     graph = definitions.resolve_asset_graph()
-    groups = {name: graph.get(key_of(name)).group_name for name in (*INGEST, *MODELS)}
+    groups = {name: graph.get(key_of(name)).group_name for name in (*INGEST, *MODELS, EXPERIENCE_REPORT)}
     assert groups == {
         **dict.fromkeys(INGEST, GROUP_INGEST),
         "stg_fullstory__events": GROUP_STAGING,
         **dict.fromkeys((*MARTS, *VIEWS), GROUP_MARTS),
+        EXPERIENCE_REPORT: GROUP_REPORT,
     }
-    assert sorted(groups.values())[0] == GROUP_INGEST < GROUP_STAGING < GROUP_MARTS
+    assert sorted(groups.values())[0] == GROUP_INGEST < GROUP_STAGING < GROUP_MARTS < GROUP_REPORT
 
 
 def test_kinds_name_the_technology(definitions: dg.Definitions) -> None:
