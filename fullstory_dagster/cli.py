@@ -257,7 +257,7 @@ def demo(
     out.print()
     out.print("Open next:")
     out.print(f"  {drawn.path}  the experience report, in a browser", **_AS_IS)
-    out.print("  fullstory-dagster dev       Dagster's UI on http://127.0.0.1:3000, on this data")
+    out.print("  fullstory-dagster dev       Dagster's UI on http://127.0.0.1:3000, on this data", **_AS_IS)
     out.print(f"  {ingestion.snapshot.path}  the same tables, for any DuckDB client", **_AS_IS)
 
 

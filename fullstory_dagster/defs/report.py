@@ -48,12 +48,10 @@ def build_report(settings: Settings) -> dg.AssetsDefinition:
                 context.log.warning(str(error))
                 yield dg.MaterializeResult(metadata={"not drawn": str(error)})
                 return
-        shown = {picture.name: _image(picture) for picture in report.pictures if picture.is_public}
-        for picture in report.pictures:
-            if picture.is_public:
-                yield dg.AssetObservation(
-                    asset_key(settings.schema, picture.mart), metadata={picture.title: shown[picture.name]}
-                )
+        shown = [(picture, _image(picture)) for picture in report.pictures if picture.is_public]
+        for mart in sorted({picture.mart for picture, _ in shown}):
+            images = {picture.title: image for picture, image in shown if picture.mart == mart}
+            yield dg.AssetObservation(asset_key(settings.schema, mart), metadata=images)
         yield dg.MaterializeResult(
             metadata={
                 "report": dg.MetadataValue.path(report.path),
@@ -61,7 +59,7 @@ def build_report(settings: Settings) -> dg.AssetsDefinition:
                 "last day (UTC)": report.data.last_date.isoformat(),
                 "sessions to watch": len(report.data.sessions),
                 "bytes": report.bytes,
-                **{picture.title: shown[picture.name] for picture in report.pictures if picture.is_public},
+                **{picture.title: image for picture, image in shown},
             }
         )
 

@@ -21,12 +21,11 @@ N_STEPS = 250
 
 MARTS = (
     "daily_metrics",
-    "errors",
     "error_events",
+    "errors",
     "frustration_signals",
     "funnels",
     "page_durations",
-    "pages_daily",
     "session_timeline",
     "sessions",
     "web_vitals",

@@ -8,6 +8,7 @@ from typing import Any
 import yaml
 
 from fullstory_dagster.fields import EVENT_COLUMNS, Field
+from fullstory_dagster.report.reading import MARTS as READ
 from fullstory_dagster.store.tables import BUILD_COLUMNS, EVENTS, LOAD_COLUMNS
 
 from .warehouse import MARTS, PROJECT, VIEWS
@@ -72,6 +73,11 @@ def test_a_staging_name_ends_in_its_unit() -> None:
     names = renamed()
     wrong = {field.name: names[field.name] for field in EVENT_COLUMNS if not names[field.name].endswith(unit_of(field))}
     assert wrong == {}
+
+
+def test_the_exposure_of_the_report_names_what_the_report_reads() -> None:
+    [exposure] = yaml.safe_load((PROJECT / "models" / "marts" / "_exposures.yml").read_text())["exposures"]
+    assert exposure["depends_on"] == [f"ref('{mart}')" for mart in READ]
 
 
 def test_every_mart_states_its_grain_and_describes_every_column() -> None:
