@@ -170,7 +170,7 @@ def test_a_person_is_erased_from_models_snapshot_and_all_and_stays_out(cli: Run,
     assert traces_in(folder) == {}
     assert [trace for trace in TRACES if trace in (ended.stdout + ended.stderr).lower()] == []
     assert (receipt["events"], receipt["rejects"]) == (N_THEIR_EVENTS, N_THEIR_REJECTS)
-    assert receipt["models"] == 17
+    assert receipt["models"] == 18
     assert Path(receipt["receipt"]).is_file()
     assert not (synced / "report" / "experience_report.html").exists()
     assert_counts_add_up(synced)
@@ -221,7 +221,7 @@ def test_words_for_people_and_exit_codes(cli: Run, synced: Path) -> None:
     assert ended.returncode == 0, ended.stderr
     assert "Found 3 devices: 13 events in 4 windows of the warehouse, and rows in 4 kept bundles." in ended.stdout
     assert "Erased 13 events and 3 rejected rows of 4 windows" in ended.stdout
-    assert "17 models rebuilt" in ended.stdout
+    assert "18 models rebuilt" in ended.stdout
     assert "Receipt: " in ended.stdout
     again = cli(*FORGET)
     assert again.returncode == 0

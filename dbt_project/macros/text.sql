@@ -98,6 +98,18 @@
 
 
 {#- A variable out of CustomVars as a type; NULL where it is absent or does not fit. Names hold dots, so they are quoted. -#}
+{#- The custom variables of one kind, `user_` or `page_`, as a JSON object; NULL where there is none. -#}
+{% macro json_variables(json, prefix) %}{{ return(adapter.dispatch('json_variables')(json, prefix)) }}{% endmacro %}
+
+{% macro duckdb__json_variables(json, prefix) %}
+    (
+        select to_json(map_from_entries(list(row(key, value) order by key)))
+        from json_each({{ json }})
+        where starts_with(key, '{{ prefix }}')
+    )
+{%- endmacro %}
+
+
 {% macro json_variable(json, name, type) %}{{ return(adapter.dispatch('json_variable')(json, name, type)) }}{% endmacro %}
 
 {% macro default__json_variable(json, name, type) %}

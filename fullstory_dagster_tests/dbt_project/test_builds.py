@@ -54,7 +54,10 @@ def traffic(seed: int = 7) -> list[Event]:
                 "EventCustomName": chance.choice(["Checkout Started", "Order Completed"]),
                 "LoadLargestPaintTime": 1000 * step,
                 "EventCumulativeLayoutShift": step / 40,
-                "CustomVars": json.dumps({"evt_step_int": step}),
+                "CustomVars": json.dumps(
+                    {"evt_step_int": step, **({"user_plan_str": chance.choice("ab")} if step % 3 else {})}
+                ),
+                "EventTargetSelector": chance.choice(["main form#pay input#card", "main form#pay button", "div input"]),
             }
             kinds = ["click", "navigate", "load", "change", "request", "custom", "exception", "abandon"]
             kind = chance.choice([*kinds, "cumulative_layout_shift"])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from datetime import datetime, timedelta
@@ -11,6 +12,7 @@ from typing import Any
 import duckdb
 from dbt.adapters.duckdb.connections import DuckDBConnectionManager
 from dbt.cli.main import dbtRunner, dbtRunnerResult
+from dbt_common.events.event_manager_client import get_event_manager
 
 from fullstory_dagster.store.tables import create_tables
 
@@ -23,6 +25,7 @@ MARTS = {
     "session_timeline": "event_id",
     "custom_events": "event_id",
     "error_events": "event_id",
+    "forms": "form_key",
     "frustration_signals": "signal_key",
     "funnel_steps": "step_key",
     "requests": "event_id",
@@ -127,6 +130,7 @@ class TestWarehouse:
         finally:
             # dbt keeps the file open, and with it the lock, for the next invocation.
             DuckDBConnectionManager.close_all_connections()
+            _close_log()
 
     def build(self, *arguments: str) -> None:
         """Build the models (their data and unit tests run once, in a test of their own)."""
@@ -145,6 +149,14 @@ class TestWarehouse:
     def marks(self) -> dict[str, int]:
         """Up to which load each model holds everything."""
         return dict(self.execute(f"SELECT model, max(load_id) FROM {SCHEMA}._builds GROUP BY model"))
+
+
+def _close_log() -> None:
+    # dbt leaves its log open to the garbage collector, which warns in whichever test it happens to run.
+    for logger in get_event_manager().loggers:
+        for handler in logger._python_logger.handlers if logger._python_logger else ():
+            if isinstance(handler, logging.FileHandler):
+                handler.close()
 
 
 def _insert(connection: duckdb.DuckDBPyConnection, table: str, row: dict[str, Any]) -> None:

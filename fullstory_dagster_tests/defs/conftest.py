@@ -43,6 +43,7 @@ MARTS = (
     "session_timeline",
     "custom_events",
     "error_events",
+    "forms",
     "frustration_signals",
     "funnel_steps",
     "requests",

@@ -50,6 +50,19 @@ ordered as (
 
 ),
 
+traits as (
+
+    -- Not in the step above: its sort would carry all variables of all events.
+    select
+        user_id,
+        session_id,
+        max_by(custom_vars, cast(event_start_at as {{ type_string() }}) || event_id) as custom_vars
+    from events
+    where cast(custom_vars as {{ type_string() }}) like '%"user\_%' escape '\'
+    group by user_id, session_id
+
+),
+
 pages as (
 
     -- The durations of a page instance are on each of its events, so they count once a page instance.
@@ -171,6 +184,7 @@ final as (
         event_totals.user_app_key,
         event_totals.user_display_name,
         event_totals.user_email,
+        {{ json_variables('traits.custom_vars', 'user_') | trim }} as user_traits,
 
         event_totals.entry_url,
         event_totals.exit_url,
@@ -236,6 +250,10 @@ final as (
         on
             event_totals.user_id = place_totals.user_id
             and event_totals.session_id = place_totals.session_id
+    left join traits
+        on
+            event_totals.user_id = traits.user_id
+            and event_totals.session_id = traits.session_id
     left join page_totals
         on
             event_totals.user_id = page_totals.user_id

@@ -20,6 +20,7 @@ totals as (
         max_by(indv_id, case when indv_id is not null then recency end) as indv_id,
         max_by(user_display_name, case when user_display_name is not null then recency end) as user_display_name,
         max_by(user_email, case when user_email is not null then recency end) as user_email,
+        max_by(user_traits, case when user_traits is not null then recency end) as traits,
         count(distinct user_id) as n_devices,
         count(*) as n_sessions,
         count(distinct cast(session_start_at as date)) as n_active_days,
@@ -51,6 +52,7 @@ final as (
         indv_id,
         user_display_name,
         user_email,
+        traits,
         user_app_key is not null as is_identified,
 
         n_devices,
