@@ -244,6 +244,16 @@ def test_sync_loads_what_is_available_once_and_builds_once(cli: Run, connected: 
 
 
 @pytest.mark.slow
+def test_report_without_marts_says_what_to_do_and_leaves_nothing(cli: Run, connected: Path) -> None:
+    assert cli("sync", "--no-dbt").returncode == 0
+    ended = cli("report")
+    assert ended.returncode == 1
+    assert ended.stderr.startswith("fullstory-dagster: The models daily_metrics, ")
+    assert "Run 'fullstory-dagster sync' first" in ended.stderr
+    assert not list(connected.rglob("*.html"))
+
+
+@pytest.mark.slow
 def test_a_window_that_fails_is_named_and_the_others_stay(
     cli: Run, connected: Path, simulator: SimulatorProcess
 ) -> None:

@@ -155,7 +155,7 @@ def pictures(data: ReportData) -> list[Picture]:
             "What breaks?",
             "Sessions in which an error came up, for the ten errors that hit most.",
             _errors(data.errors),
-            "errors",
+            "error_events",
         ),
         Picture(
             "devices",

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import dataclass
 from datetime import date, timedelta
+from itertools import groupby
+from operator import itemgetter
 from typing import Any
 
 from fullstory_dagster.errors import FullStoryError
@@ -22,7 +25,6 @@ N_STEPS = 250
 MARTS = (
     "daily_metrics",
     "error_events",
-    "errors",
     "frustration_signals",
     "funnels",
     "page_durations",
@@ -90,7 +92,7 @@ def read_report(warehouse: Warehouse) -> ReportData:
         if missing:
             raise NothingToReportError(
                 f"The models {', '.join(sorted(missing))} are not built, so there is nothing to draw. Run "
-                "'fullstory-dagster sync' first."
+                "'fullstory-dagster sync' first, or 'fullstory-dagster demo' to try it."
             )
         return _Reader(query, warehouse.schema).read()
 
@@ -113,18 +115,19 @@ class _Reader:
             )
         first_date = last_date - timedelta(days=REPORT_DAYS - 1)
         self._period = {"first_date": first_date, "end_date": last_date + timedelta(days=1)}
+        # One query for all splits: the view counts the whole history, whoever asks for four weeks of it.
+        metrics = self._query(
+            """
+            select metric_date, dimension, dimension_value, n_sessions, n_people, n_new_people, n_frustrated_sessions,
+                n_converted_sessions, n_errors
+            from {daily_metrics}
+            where dimension in ('all', 'device', 'browser') and metric_date >= $first_date and metric_date < $end_date
+            """
+        )
         return ReportData(
             first_date=first_date,
             last_date=last_date,
-            days=self._query(
-                """
-                select metric_date, n_sessions, n_people, n_new_people, n_frustrated_sessions, n_converted_sessions,
-                    n_events, n_errors, median_duration_s, bounce_pct
-                from {daily_metrics}
-                where dimension = 'all' and metric_date >= $first_date and metric_date < $end_date
-                order by metric_date
-                """
-            ),
+            days=sorted((day for day in metrics if day["dimension"] == "all"), key=itemgetter("metric_date")),
             hours=self._query(
                 f"""
                 select hours.hour_at, count(sessions.session_key) as n_sessions
@@ -205,36 +208,18 @@ class _Reader:
             ),
             errors=self._query(
                 f"""
-                with told as (
-                    select * from {{error_events}}
-                    where error_at >= $first_date and error_at < $end_date
-                )
-
-                select errors.kind, left(errors.message, 120) as message, count(*) as n_events,
-                    count(distinct told.session_key) as n_sessions
-                from told
-                inner join {{errors}} as errors
-                    on told.fingerprint = errors.fingerprint
-                group by errors.fingerprint, errors.kind, errors.message
-                order by n_sessions desc, n_events desc, errors.fingerprint
+                select kind, left(max_by(message, error_at), 120) as message, count(*) as n_events,
+                    count(distinct session_key) as n_sessions
+                from {{error_events}}
+                where error_at >= $first_date and error_at < $end_date
+                group by fingerprint, kind
+                order by n_sessions desc, n_events desc, fingerprint
                 limit {N_BARS}
                 """
             ),
-            devices=self._split("device"),
-            browsers=self._split("browser"),
+            devices=_totals(metrics, "device"),
+            browsers=_totals(metrics, "browser"),
             sessions=self._sessions(),
-        )
-
-    def _split(self, dimension: str) -> Rows:
-        return self._query(
-            f"""
-            select dimension_value as {dimension}, sum(n_sessions) as n_sessions
-            from {{daily_metrics}}
-            where dimension = '{dimension}' and metric_date >= $first_date and metric_date < $end_date
-            group by all
-            order by n_sessions desc, {dimension}
-            limit {N_BARS}
-            """
         )
 
     def _frustration(self, by: str) -> Rows:
@@ -278,7 +263,8 @@ class _Reader:
             reasons as (select session_key, list(reason order by reason) as reasons from ranked group by session_key)
 
             select period.session_key, reasons.reasons, session_start_at, duration_s, active_duration_s, n_events,
-                n_pages, frustration_score, is_converted, device, browser, replay_url
+                n_pages, frustration_score, is_converted, device, browser, replay_url,
+                first_window_start, last_window_start
             from period
             inner join reasons
                 on period.session_key = reasons.session_key
@@ -300,16 +286,33 @@ class _Reader:
             from {{session_timeline}} as timeline
             left join {{page_durations}} as pages
                 on timeline.page_instance_key = pages.page_instance_key
-            where timeline.session_key in (select unnest($keys)) and timeline.step_number <= {N_STEPS}
+            where
+                timeline.session_key in (select unnest($keys))
+                -- So that the engine can skip what is older: the timeline has a row for every event there ever was.
+                and timeline.window_start between $first_window and $last_window
+                and timeline.step_number <= {N_STEPS}
             order by timeline.session_key, timeline.step_number
             """,
             keys=[session["session_key"] for session in chosen],
+            first_window=min(session["first_window_start"] for session in chosen),
+            last_window=max(session["last_window_start"] for session in chosen),
         )
+        of_session = {key: list(rows) for key, rows in groupby(steps, itemgetter("session_key"))}
         for session in chosen:
-            session["steps"] = [step for step in steps if step["session_key"] == session["session_key"]]
+            session["steps"] = of_session.get(session["session_key"], [])
         return chosen
 
     def _query(self, sql: str, **parameters: Any) -> Rows:
         wanted = {**self._period, **parameters}
         named = {name: value for name, value in wanted.items() if f"${name}" in sql}
         return self._ask(sql.format(**self._names), named)
+
+
+def _totals(metrics: Rows, dimension: str) -> Rows:
+    """Sessions of the four weeks by the values of a dimension, most first."""
+    totals = Counter[str]()
+    for row in metrics:
+        if row["dimension"] == dimension:
+            totals[row["dimension_value"]] += row["n_sessions"]
+    ranked = sorted(totals.items(), key=lambda total: (-total[1], total[0]))
+    return [{dimension: name, "n_sessions": n_sessions} for name, n_sessions in ranked[:N_BARS]]

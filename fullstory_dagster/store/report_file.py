@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -10,6 +9,7 @@ from pathlib import Path
 from filelock import FileLock
 
 from fullstory_dagster.disk import disk_error
+from fullstory_dagster.store.objects import LocalStore, publish_text
 
 _NOT_RENEWED = "The experience report was not renewed"
 
@@ -23,6 +23,7 @@ class ReportFile:
 
     def __init__(self, path: Path) -> None:
         self.path = path
+        self._store = LocalStore(path.parent)
 
     @contextmanager
     def renewing(self) -> Iterator[None]:
@@ -41,27 +42,23 @@ class ReportFile:
         finally:
             lock.release()
 
-    def publish(self, page: bytes) -> None:
+    def publish(self, page: str) -> None:
         """Put a report in place in one step; whoever has the old one open keeps it.
 
         Raises:
             DiskFullError: there is no room; the old one stays.
             OSError: the file could not be written; the old one stays.
         """
-        scratch = self.path.with_name(f".{self.path.name}.{os.getpid()}")
         try:
-            scratch.touch(mode=0o600)
-            scratch.write_bytes(page)
-            scratch.replace(self.path)
+            # Scratch files are their owner's only, and so is what becomes of one.
+            publish_text(self._store, self.path.name, page)
         except OSError as error:
             raise disk_error(error, _NOT_RENEWED, self.path) or error from error
-        finally:
-            scratch.unlink(missing_ok=True)
 
     def delete(self) -> None:
         """Delete the report, and what killed processes left of others. The next one is drawn from the marts."""
         if not self.path.parent.exists():
             return
         with self.renewing():
-            for left in (self.path, *self.path.parent.glob(f".{self.path.name}.*")):
-                left.unlink(missing_ok=True)
+            self._store.delete(self.path.name)
+            self._store.sweep()

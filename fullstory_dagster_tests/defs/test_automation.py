@@ -10,6 +10,7 @@ import pytest
 
 from fullstory_dagster.defs.dbt.project import DbtProject
 from fullstory_dagster.defs.history import report_loads
+from fullstory_dagster.defs.names import EXPERIENCE_REPORT
 from fullstory_dagster.ingest.sync import sync
 from fullstory_dagster.simulator.process import SimulatorProcess
 
@@ -158,3 +159,26 @@ def test_windows_that_the_command_line_loaded_without_dbt_are_modelled(
     sync(account.ingestion(), end=day(2).end)
     report_loads(instance, account.ingestion(), [key_of(name) for name in MODELS])
     assert follow() == models("2026-06-01", "2026-06-02")
+
+
+def test_the_report_is_drawn_once_after_models_were_built_and_not_before_the_first(
+    definitions: dg.Definitions, instance: dg.DagsterInstance, materialize: Materialize
+) -> None:
+    report = key_of(EXPERIENCE_REPORT)
+    cursor = None
+
+    def is_asked_for() -> bool:
+        nonlocal cursor
+        result = dg.evaluate_automation_conditions(
+            definitions, instance, asset_selection=dg.AssetSelection.assets(report), cursor=cursor
+        )
+        cursor = result.cursor
+        return result.get_num_requested(report) == 1
+
+    assert not is_asked_for()
+    for name in INGEST:
+        assert materialize(name, 1).success
+    assert not is_asked_for()
+    assert materialize(MODELS, 1).success
+    assert is_asked_for()
+    assert not is_asked_for()

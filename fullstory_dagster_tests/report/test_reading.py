@@ -76,13 +76,18 @@ def test_a_session_to_watch_comes_once_with_all_its_reasons_and_its_steps(built:
 
 def test_without_models_it_says_which_are_missing(tmp_path_factory: pytest.TempPathFactory) -> None:
     bare = TestWarehouse(tmp_path_factory.mktemp("bare") / "warehouse.duckdb")
-    with pytest.raises(NothingToReportError, match=r"^The models daily_metrics, .* are not built, .* sync' first\.$"):
+    with pytest.raises(NothingToReportError, match=r"^The models daily_metrics, .* are not built, .* sync' first, or"):
         read_report(opened(bare))
 
 
 def test_without_a_warehouse_it_says_the_same(tmp_path_factory: pytest.TempPathFactory) -> None:
     with pytest.raises(NothingToReportError, match="are not built"):
         read_report(opened(tmp_path_factory.mktemp("none") / "warehouse.duckdb"))
+
+
+def test_a_session_whose_timeline_is_not_built_yet_is_shown_without_steps(built: TestWarehouse) -> None:
+    built.execute("delete from fullstory.session_timeline")
+    assert [session["steps"] for session in read_report(opened(built)).sessions] == [[]]
 
 
 def test_without_a_session_it_says_so(built: TestWarehouse) -> None:

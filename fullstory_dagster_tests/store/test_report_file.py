@@ -15,8 +15,8 @@ def report_file(tmp_path: Path) -> ReportFile:
 def test_it_is_readable_by_its_owner_only(tmp_path: Path) -> None:
     file = report_file(tmp_path)
     with file.renewing():
-        file.publish(b"one")
-        file.publish(b"two")
+        file.publish("one")
+        file.publish("two")
     assert file.path.read_bytes() == b"two"
     assert file.path.stat().st_mode & 0o777 == 0o600
 
@@ -24,10 +24,11 @@ def test_it_is_readable_by_its_owner_only(tmp_path: Path) -> None:
 def test_deleting_takes_what_a_killed_process_left_as_well(tmp_path: Path) -> None:
     file = report_file(tmp_path)
     with file.renewing():
-        file.publish(b"one")
-    file.path.with_name(".experience_report.html.4711").write_bytes(b"half")
+        file.publish("one")
+    (file.path.parent / ".scratch" / "of_a_killed_process").write_text("half")
     file.delete()
-    assert [path.name for path in file.path.parent.iterdir() if not path.name.endswith(".lock")] == []
+    left = [path.name for path in file.path.parent.rglob("*") if path.is_file()]
+    assert left == ["experience_report.html.lock"]
 
 
 def test_deleting_where_there_never_was_a_report_makes_nothing(tmp_path: Path) -> None:
@@ -42,6 +43,6 @@ def test_who_deletes_waits_for_a_report_that_is_being_drawn(tmp_path: Path) -> N
         deleting.start()
         deleting.join(timeout=0.3)
         assert deleting.is_alive()
-        file.publish(b"read before the person was erased")
+        file.publish("read before the person was erased")
     deleting.join(timeout=10)
     assert not file.path.exists()

@@ -29,7 +29,11 @@ touched as (
     from events
     where
         page_instance_key is not null
-        and event_type in ('change', 'abandon', 'click')
+        and (
+            event_type in ('change', 'abandon')
+            -- Most events are clicks, and few of them in a form.
+            or (event_type = 'click' and event_target_selector like '%form%')
+        )
 
 ),
 
