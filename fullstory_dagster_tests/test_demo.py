@@ -110,7 +110,7 @@ def test_the_demo_loads_builds_and_shows_what_came_of_it(
     folder, ended = demonstrated
     assert ended.returncode == 0, ended.stderr
     assert "2 windows loaded" in ended.stdout
-    assert "dbt: 18 models built" in ended.stdout
+    assert "dbt: 20 models built" in ended.stdout
     assert "What one visitor did (session_timeline)" in ended.stdout
     assert "Where people spend their time (page_durations)" in ended.stdout
     assert f"  {folder / 'data' / 'demo' / 'read' / 'warehouse.duckdb'}  the same tables" in ended.stdout

@@ -7,7 +7,9 @@ from pathlib import Path
 import pytest
 
 from benchmarks.__main__ import quick_parts
+from benchmarks.growth import BUDGETS
 from benchmarks.table import GROSS, PAGE, Row, page, usual
+from fullstory_dagster_tests.dbt_project.warehouse import MARTS
 
 pytestmark = pytest.mark.slow
 
@@ -43,3 +45,7 @@ def test_a_ratio_says_how_much_worse_it_is_and_whether_its_goal_is_met() -> None
     assert ceiling.times_worse(1.0) == 2.0
     assert floor.times_worse(1.0) == 2.0
     assert ceiling.cells() == ["CPU", "2 s", "1 s", "2.00", "≤ 1.5", "**no**"]
+
+
+def test_every_model_that_grows_has_a_time_budget() -> None:
+    assert BUDGETS.keys() == MARTS.keys()

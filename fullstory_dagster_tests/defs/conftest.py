@@ -50,7 +50,8 @@ MARTS = (
     "web_vitals",
 )
 VIEWS = ("daily_metrics", "devices", "errors", "funnels", "identities", "pages_daily", "users")
-MODELS = ("stg_fullstory__events", *MARTS, *VIEWS)
+BETWEEN = ("int_sessions_identified", "time_spine_daily")
+MODELS = ("stg_fullstory__events", *MARTS, *VIEWS, *BETWEEN)
 
 _FOLDER = Path(__file__).parent
 

@@ -3,16 +3,9 @@
 with sessions as (
 
     select
-        sessions.*,
-        identities.person_key,
-        cast(sessions.session_start_at as date) as metric_date,
-        row_number() over (
-            partition by identities.person_key
-            order by sessions.session_start_at, sessions.session_key
-        ) = 1 as is_first
-    from {{ ref('sessions') }} as sessions
-    inner join {{ ref('identities') }} as identities
-        on sessions.user_id = identities.user_id
+        *,
+        cast(session_start_at as date) as metric_date
+    from {{ ref('int_sessions_identified') }}
 
 ),
 
@@ -27,9 +20,17 @@ split as (
             when 'browser' then coalesce(sessions.browser, 'unknown')
             when 'operating_system' then coalesce(sessions.operating_system, 'unknown')
             when 'platform' then coalesce(sessions.platform, 'unknown')
+            when 'place'
+                then coalesce(
+                    cast(sessions.latitude as {{ type_string() }}) || ','
+                    || cast(sessions.longitude as {{ type_string() }}),
+                    'unknown'
+                )
         end as dimension_value
     from sessions
-    cross join (values ('all'), ('device'), ('browser'), ('operating_system'), ('platform')) as splits (dimension)
+    cross join (
+        values ('all'), ('device'), ('browser'), ('operating_system'), ('platform'), ('place')
+    ) as splits (dimension)
 
 ),
 

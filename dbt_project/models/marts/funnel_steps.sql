@@ -15,7 +15,7 @@ placed as (
         *,
         {{ normalized_page('page_url', "nullif(app_view_name, '')") }} as page
     from events
-    where event_type in ('navigate', 'pageview', 'load', 'custom', 'click')
+    where event_type in ({{ funnel_event_types() }})
 
 ),
 

@@ -7,8 +7,7 @@ with steps as (
         case funnel_steps.funnel
             {%- for funnel in funnels() %}
             when '{{ funnel.name }}'
-                then {{ 'funnel_steps.session_key' if not funnel.within_days is defined
-                    else 'cast(funnel_steps.user_id as ' ~ type_string() ~ ')' }}
+                then {{ 'identities.person_key' if funnel.within_days is defined else 'funnel_steps.session_key' }}
             {%- endfor %}
         end as attempt_key,
         case funnel_steps.funnel
@@ -17,6 +16,8 @@ with steps as (
             {%- endfor %}
         end as within_days
     from {{ ref('funnel_steps') }} as funnel_steps
+    left join {{ ref('identities') }} as identities
+        on funnel_steps.user_id = identities.user_id
 
 ),
 

@@ -6,6 +6,7 @@ with pages as (
         pages.*,
         cast(pages.page_start_at as date) as page_date,
         sessions.is_bounce,
+        sessions.person_key,
         row_number() over (
             partition by pages.session_key
             order by pages.page_start_at, pages.page_instance_key
@@ -15,7 +16,7 @@ with pages as (
             order by pages.page_start_at desc, pages.page_instance_key desc
         ) = 1 as is_exit
     from {{ ref('page_durations') }} as pages
-    inner join {{ ref('sessions') }} as sessions
+    inner join {{ ref('int_sessions_identified') }} as sessions
         on pages.session_key = sessions.session_key
 
 ),
@@ -28,7 +29,7 @@ final as (
 
         count(*) as n_views,
         count(distinct session_key) as n_sessions,
-        count(distinct user_id) as n_devices,
+        count(distinct person_key) as n_people,
         count(case when is_entry then 1 end) as n_entries,
         count(case when is_exit then 1 end) as n_exits,
         count(case when is_entry and is_bounce then 1 end) as n_bounces,

@@ -3,12 +3,9 @@
 with sessions as (
 
     select
-        sessions.*,
-        identities.person_key,
-        cast(sessions.session_end_at as {{ type_string() }}) || sessions.session_key as recency
-    from {{ ref('sessions') }} as sessions
-    inner join {{ ref('identities') }} as identities
-        on sessions.user_id = identities.user_id
+        *,
+        cast(session_end_at as {{ type_string() }}) || session_key as recency
+    from {{ ref('int_sessions_identified') }}
 
 ),
 

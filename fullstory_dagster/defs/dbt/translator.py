@@ -33,8 +33,8 @@ class ModelTranslator(DagsterDbtTranslator):
         return spec.replace_attributes(deps=[dep for dep in spec.deps if dep.asset_key != events])
 
     def get_group_name(self, dbt_resource_props: Mapping[str, Any]) -> str:
-        """The layer."""
-        return GROUP_MARTS if "marts" in dbt_resource_props.get("fqn", ()) else GROUP_STAGING
+        """Staging by itself; what is in between goes with the marts, which it stands among."""
+        return GROUP_STAGING if "staging" in dbt_resource_props.get("fqn", ()) else GROUP_MARTS
 
     def get_description(self, dbt_resource_props: Mapping[str, Any]) -> str:
         """The description alone; the SQL is a click away in the code and would be shown as raw Jinja."""
