@@ -221,7 +221,7 @@ def test_words_for_people_and_exit_codes(cli: Run, synced: Path) -> None:
     assert ended.returncode == 0, ended.stderr
     assert "Found 3 devices: 13 events in 4 windows of the warehouse, and rows in 4 kept bundles." in ended.stdout
     assert "Erased 13 events and 3 rejected rows of 4 windows" in ended.stdout
-    assert "18 models rebuilt" in ended.stdout
+    assert "20 models rebuilt" in ended.stdout
     assert "Receipt: " in ended.stdout
     again = cli(*FORGET)
     assert again.returncode == 0
