@@ -18,6 +18,7 @@ from fullstory_dagster.ingest.side_by_side import Outcome
 from fullstory_dagster.ingest.status import Status
 from fullstory_dagster.ingest.sync import Progress as Report
 from fullstory_dagster.ingest.sync import SyncSummary
+from fullstory_dagster.store.load_summary import summarize_loads
 from fullstory_dagster.store.warehouse import Load
 from fullstory_dagster.windows import Window, name_ranges
 
@@ -73,6 +74,8 @@ def print_summary(console: Console, summary: SyncSummary, dbt: str | None) -> No
         reasons.setdefault(reason, []).append(window)
     for reason, skipped in reasons.items():
         console.print(f"  skipped {_named(skipped)}: {reason}", soft_wrap=True, markup=False)
+    if summary.expired:
+        console.print(f"  deleted {_named(summary.expired)}: FULLSTORY_KEEP_EVENTS_DAYS", soft_wrap=True, markup=False)
     for window, reason in summary.failed.items():
         console.print(Text(f"  failed {window}: {reason}", style="red"), soft_wrap=True)
     if dbt:
@@ -88,6 +91,7 @@ def summary_object(summary: SyncSummary, dbt: dict[str, Any] | None) -> dict[str
         ],
         "skipped": [{"window": _range(window), "reason": why} for window, why in summary.skipped.items()],
         "failed": [{"window": _range(window), "reason": why} for window, why in summary.failed.items()],
+        "expired": [_range(window) for window in summary.expired],
         "rows": summary.n_rows,
         "seconds": round(summary.seconds, 3),
         "dbt": dbt,
@@ -144,6 +148,14 @@ def print_status(console: Console, status: Status) -> None:
         f"{sum(load.rows_rejected for load in loads):,} rejected; last load {last.loaded_at:%Y-%m-%d %H:%M} UTC.",
         soft_wrap=True,
     )
+    if usual := summarize_loads(loads):
+        console.print(
+            f"The newest {usual.n_recent}: {usual.rows_a_window:,.0f} rows, {_size(round(usual.bytes_a_window))} each; "
+            f"fetched in {usual.fetch_s:.1f} s, parsed in {usual.parse_s:.1f} s, appended in {usual.append_s:.1f} s, "
+            f"there {usual.hours_after_end:.1f} h after their end. A year of them is {usual.rows_a_year:,.0f} rows and "
+            f"{_size(round(usual.bytes_a_year))} of bundles ({usual.asked_for}).",
+            soft_wrap=True,
+        )
     if status.n_pending_loads is None:
         console.print("dbt has built nothing yet: the next sync or build does.")
     elif status.n_pending_loads:
@@ -187,12 +199,31 @@ def status_object(status: Status) -> dict[str, Any]:
         ],
         "rows": sum(load.rows_kept for load in loads),
         "bytes": sum(load.bundle_bytes for load in loads),
+        "recent": _recent(loads),
         "last_load_at": _instant(max((load.loaded_at for load in loads), default=None)),
         "pending_loads": status.n_pending_loads,
         "snapshot_made_at": _instant(status.snapshot_made_at),
         "loaded_under_other_settings": {
             name: [_range(window) for window in windows] for name, windows in status.other_settings.items()
         },
+    }
+
+
+def _recent(loads: Sequence[Load]) -> dict[str, Any] | None:
+    usual = summarize_loads(loads)
+    if usual is None:
+        return None
+    return {
+        "windows": usual.n_recent,
+        "rows_a_window": round(usual.rows_a_window),
+        "bytes_a_window": round(usual.bytes_a_window),
+        "median_fetch_s": usual.fetch_s,
+        "median_parse_s": usual.parse_s,
+        "median_append_s": usual.append_s,
+        "median_hours_after_end": round(usual.hours_after_end, 1),
+        "rows_a_year": round(usual.rows_a_year),
+        "bytes_a_year": round(usual.bytes_a_year),
+        "asked_for": usual.asked_for,
     }
 
 

@@ -258,8 +258,3 @@ def read_segment(text: str) -> str:
     if not re.fullmatch(r"[A-Za-z0-9_.:-]{1,200}", text):
         raise ValueError("must be a segment's id as FullStory shows it, or everyone")
     return text
-
-
-def refuse_unbuilt(text: str) -> None:
-    """Refuse what the design has and the code does not yet: ignoring it would lose or keep data unseen."""
-    raise ValueError("is not supported yet; remove the setting, events and Parquet are kept for ever")

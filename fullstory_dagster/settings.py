@@ -161,8 +161,8 @@ SETTINGS: tuple[Setting, ...] = (
         "FULLSTORY_KEEP_EVENTS_DAYS",
         "keep_events_days",
         "for ever",
-        "Reserved; refused for now.",
-        values.refuse_unbuilt,
+        "Events and Parquet of windows that ended more days ago are deleted, and what the models made of them.",
+        values.read_whole_number(7, 36500, "days"),
     ),
     Setting(
         "FULLSTORY_MIN_ROWS_PCT",
@@ -260,6 +260,7 @@ class Settings:
     hash_key: str | None = field(default=None, repr=False)
     truncate_ip: bool = False
     keep_bundles_days: int | None = None
+    keep_events_days: int | None = None
     min_rows_pct: int = 50
     max_bundle_gb: int = 50
     max_bundle_ratio: int = 200
@@ -295,6 +296,12 @@ class Settings:
             raise SettingsError(
                 "FULLSTORY_HASH_COLUMNS",
                 f"names {', '.join(both)}, which FULLSTORY_EXCLUDE_COLUMNS names as well; keep one.",
+            )
+        if self.keep_events_days is not None and self.keep_events_days * 24 <= self.delay_hours + 24:
+            raise SettingsError(
+                "FULLSTORY_KEEP_EVENTS_DAYS",
+                f"is {self.keep_events_days}, so that a window would be deleted before it is loaded: it is fetched "
+                f"{self.delay_hours} h after its end (FULLSTORY_DELAY_HOURS).",
             )
         if self.start != self.grid.align(self.start):
             raise SettingsError(
@@ -394,6 +401,8 @@ def read_settings(
     read: dict[str, Any] = {}
     for setting in SETTINGS:
         text = (environ.get(setting.name) or from_file.get(setting.name) or "").strip()
+        if setting.is_secret and not text:
+            text = _mounted(setting.name, environ)
         if not text:
             continue
         try:
@@ -420,6 +429,18 @@ def _dotenv(path: Path) -> dict[str, str | None]:
         raise SettingsError(str(path), "is not UTF-8 text; save it again as UTF-8.") from None
 
 
+def _mounted(name: str, environ: Mapping[str, str]) -> str:
+    """A secret from the file that ``<name>_FILE`` names, as Docker and Kubernetes mount them; empty without one."""
+    path = environ.get(f"{name}_FILE")
+    if not path:
+        return ""
+    try:
+        return Path(path).read_text(encoding="utf-8").strip()
+    except (OSError, UnicodeDecodeError) as error:
+        why = error.strerror if isinstance(error, OSError) else "it is not UTF-8 text"
+        raise SettingsError(f"{name}_FILE", f"names {path}, which cannot be read: {why}.") from None
+
+
 def _no_api_key() -> SettingsError:
     return SettingsError(
         "FULLSTORY_API_KEY",
@@ -431,7 +452,11 @@ def _no_api_key() -> SettingsError:
 def settings_exist(environ: Mapping[str, str] | None = None, dotenv: Path | None = None) -> bool:
     """Whether an account is connected at all: there is an API key, right or wrong."""
     environ = os.environ if environ is None else environ
-    return bool(environ.get("FULLSTORY_API_KEY") or _dotenv(dotenv or Path(".env")).get("FULLSTORY_API_KEY"))
+    return bool(
+        environ.get("FULLSTORY_API_KEY")
+        or environ.get("FULLSTORY_API_KEY_FILE")
+        or _dotenv(dotenv or Path(".env")).get("FULLSTORY_API_KEY")
+    )
 
 
 NOT_SETTINGS = frozenset({"FULLSTORY_APP_URL", "FULLSTORY_DEMO_URL"})
@@ -440,6 +465,7 @@ NOT_SETTINGS = frozenset({"FULLSTORY_APP_URL", "FULLSTORY_DEMO_URL"})
 
 def _refuse_unknown(names: set[str]) -> None:
     known = {setting.name for setting in SETTINGS} | NOT_SETTINGS
+    known |= {f"{setting.name}_FILE" for setting in SETTINGS if setting.is_secret}
     # Other tools may have variables with this prefix; a slip of the pen looks like one of ours.
     for name in sorted(names - known):
         meant = get_close_matches(name, known, n=1, cutoff=0.85)

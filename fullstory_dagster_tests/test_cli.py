@@ -215,7 +215,7 @@ def test_sync_loads_what_is_available_once_and_builds_once(cli: Run, connected: 
     first = cli("sync", "--json")
     assert first.returncode == 0, first.stderr
     summary: dict[str, Any] = json.loads(first.stdout)
-    assert summary.keys() == {"loaded", "skipped", "failed", "rows", "seconds", "dbt"}
+    assert summary.keys() == {"loaded", "skipped", "failed", "expired", "rows", "seconds", "dbt"}
     assert [load["window"]["start"] for load in summary["loaded"]] == [
         f"{days_ago(number):%Y-%m-%dT%H:%M:%SZ}" for number in (4, 3, 2)
     ]
@@ -315,7 +315,7 @@ def test_status_tells_every_state_apart_and_how_late_what_is_not_there(cli: Run,
         "unsettled",
         "missing",
     ]
-    assert status["counts"] == dict.fromkeys(status["counts"], 1) | {"missing": 2}
+    assert status["counts"] == dict.fromkeys(status["counts"], 1) | {"missing": 2, "expired": 0}
     for number, entry in zip(range(9, 1, -1), status["windows"], strict=True):
         available_at = days_ago(number - 2)
         assert entry["available_at"] == f"{available_at:%Y-%m-%dT%H:%M:%SZ}"

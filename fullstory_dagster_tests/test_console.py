@@ -46,6 +46,7 @@ def load_of(window: Window, rows: int = 1200, rejected: int = 0) -> Load:
         rows_outside=0,
         rows_duplicate=0,
         rows_forgotten=0,
+        rows_expired=0,
         values_misfit=0,
         min_event_start_at=None,
         max_event_start_at=None,
@@ -126,6 +127,7 @@ def test_a_program_gets_windows_in_order_with_times_in_rfc_3339() -> None:
         ],
         "skipped": [],
         "failed": [{"window": {"start": "2026-06-03T00:00:00Z", "end": "2026-06-04T00:00:00Z"}, "reason": "No."}],
+        "expired": [],
         "rows": 2400,
         "seconds": 1.235,
         "dbt": None,
@@ -163,10 +165,18 @@ def test_a_status_says_what_is_there_and_what_needs_somebody(console: Console, s
         "Is 'fullstory-dagster dev' running, and the sensor new_windows on? Its last tick gives its reason; or run "
         "'fullstory-dagster sync'. (26.5 h late)",
         "2,400 rows from 3.0 MB of bundles, 0 rejected; last load 2026-06-04 00:00 UTC.",
+        "The newest 2: 1,200 rows, 1.5 MB each; fetched in 1.0 s, parsed in 1.0 s, appended in 1.0 s, there "
+        "24.0 h after their end. A year of them is 438,000 rows and 547.5 MB of bundles (segment export of everyone, "
+        "all fields).",
         "dbt still owes 2 loads: the next sync or build picks them up.",
         "Read snapshot of 2026-06-05 00:00 UTC.",
         "Loaded under another setting of segment_id: 2026-06-01 00:00 to 2026-06-02 00:00 UTC.",
     ]
+
+
+def test_a_summary_names_windows_whose_time_was_up(console: Console) -> None:
+    print_summary(console, SyncSummary(expired=[day(1), day(2)]), None)
+    assert said(console)[1] == "  deleted 2026-06-01 00:00 to 2026-06-03 00:00 UTC: FULLSTORY_KEEP_EVENTS_DAYS"
 
 
 def test_a_status_of_nothing_says_what_to_do(console: Console) -> None:
@@ -189,6 +199,7 @@ def test_a_program_gets_the_status_whole(status: Status) -> None:
     ]
     assert found["complete"] is False
     assert (found["rows"], found["bytes"], found["pending_loads"]) == (2400, 3_000_000, 2)
+    assert (found["recent"]["windows"], found["recent"]["rows_a_year"]) == (2, 438_000)
     assert found["last_load_at"] == "2026-06-04T00:00:00Z"
     assert found["snapshot_made_at"] == "2026-06-05T00:00:00Z"
     assert list(found["loaded_under_other_settings"]) == ["segment_id"]

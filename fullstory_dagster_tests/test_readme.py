@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import io
 import os
 import re
 import subprocess
@@ -17,6 +19,7 @@ from fullstory_dagster.cli import app
 from fullstory_dagster.fields import EVENT_COLUMNS
 from fullstory_dagster.ingest.status import STATES
 from fullstory_dagster.settings import SETTINGS
+from fullstory_dagster.simulator.config import parse_arguments
 from fullstory_dagster.store.tables import BUILDS, EVENTS, EVENTS_COMPAT, LOADS, REJECTED
 from fullstory_dagster_tests.analytics import PAGE as ANALYTICS_PAGE
 from fullstory_dagster_tests.analytics import questions
@@ -60,8 +63,8 @@ def test_the_readme_names_every_table_and_no_other() -> None:
     assert named == models | {EVENTS, EVENTS_COMPAT, LOADS, REJECTED, BUILDS}
 
 
-def test_the_readme_explains_every_state_of_a_window_that_is_not_loaded() -> None:
-    symptoms = [row[0] for row in table_below(README, "## Troubleshooting")]
+def test_the_pages_explain_every_state_of_a_window_that_is_not_loaded() -> None:
+    symptoms = [row[0] for row in table_below(ROOT / "docs" / "troubleshooting.md", "# Troubleshooting")]
     for state in STATES.keys() - {"loaded"}:
         assert f"a window is `{state}`" in symptoms
 
@@ -80,6 +83,8 @@ def test_every_command_and_option_exists(page: Path) -> None:
         for name, rest in re.findall(r"fullstory-dagster ([a-z]+)([^\n`]*)", code):
             assert name in commands, code
             options = {option for parameter in commands[name].params for option in parameter.opts}
+            if name == "simulate":
+                options = simulator_options()
             assert set(re.findall(r"--[a-z-]+", rest)) <= options, code
 
 
@@ -91,7 +96,8 @@ def test_the_readme_names_every_command() -> None:
 @page
 def test_every_setting_named_is_one(page: Path) -> None:
     named = set(re.findall(r"FULLSTORY_[A-Z][A-Z_]*", page.read_text()))
-    assert named <= {setting.name for setting in SETTINGS}
+    in_files = {f"{setting.name}_FILE" for setting in SETTINGS if setting.is_secret}
+    assert named <= {setting.name for setting in SETTINGS} | in_files
 
 
 @page
@@ -114,11 +120,12 @@ def test_package_project_file_and_changelog_agree_on_the_version() -> None:
 
 
 @pytest.mark.slow
-def test_the_readmes_queries_run_on_the_demo(tmp_path: Path) -> None:
+def test_the_pages_queries_run_on_the_demo(tmp_path: Path) -> None:
     environment = {name: value for name, value in os.environ.items() if not name.startswith(("FULLSTORY_", "DAGSTER_"))}
     demo = [sys.executable, "-m", "fullstory_dagster.cli", "demo", "--days", "1"]
     subprocess.run(demo, cwd=tmp_path, env=environment, check=True, stdout=subprocess.DEVNULL)
-    fenced = [(match["language"], match["text"]) for match in _FENCED.finditer(README.read_text())]
+    queries = (ROOT / "docs" / "query.md").read_text()
+    fenced = [(match["language"], match["text"]) for match in _FENCED.finditer(queries)]
 
     (program,) = [text for language, text in fenced if language == "python"]
     shown = subprocess.run(
@@ -142,6 +149,13 @@ def test_the_page_of_analytics_has_every_question_with_its_select() -> None:
     for entry in questions():
         assert f"## {entry['area']}: {entry['question']}\n\n```sql\n{entry['sql']}```\n\n|" in text, entry["question"]
     assert text.count("```sql") == len(questions())
+
+
+def simulator_options() -> set[str]:
+    told = io.StringIO()
+    with contextlib.redirect_stdout(told), pytest.raises(SystemExit):
+        parse_arguments(["--help"])
+    return set(re.findall(r"--[a-z-]+", told.getvalue()))
 
 
 def code_of(page: Path) -> Iterator[str]:

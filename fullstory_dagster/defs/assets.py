@@ -35,6 +35,7 @@ from fullstory_dagster.defs.names import (
 from fullstory_dagster.defs.partitions import window_partitions, windows_of
 from fullstory_dagster.defs.resources import FullStoryAccount
 from fullstory_dagster.errors import FullStoryError, sentence_of
+from fullstory_dagster.ingest.retention import delete_expired_events, delete_old_bundles
 from fullstory_dagster.ingest.side_by_side import Outcome, T, each_window
 from fullstory_dagster.settings import Settings
 from fullstory_dagster.windows import Window, WindowGrid, name_ranges
@@ -147,7 +148,9 @@ def build_assets(settings: Settings) -> list[dg.AssetsDefinition]:
                 lambda load: load_metadata(load) | {"preview": preview(ingestion.dataset.require(load.window))},
                 check,
             )
-            ingestion.delete_old_bundles()
+            for window in delete_expired_events(ingestion):
+                context.log.info(f"Deleted the events of the window {window}: FULLSTORY_KEEP_EVENTS_DAYS.")
+            delete_old_bundles(ingestion)
 
     return [raw_bundles, parsed_events, events]
 

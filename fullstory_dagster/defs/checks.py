@@ -55,8 +55,8 @@ class _About:
 
 _ABOUT = {
     EVERY_ROW: _About(
-        "Rows FullStory sent = kept + rejected + of other windows + already there + forgotten, and the table holds as "
-        "many as were kept.",
+        "Rows FullStory sent = kept + rejected + of other windows + already there + forgotten + expired, and the table "
+        "holds as many as were kept.",
         is_blocking=True,
     ),
     NO_DOUBLE: _About("No two rows share an _event_id.", is_blocking=True),
@@ -244,8 +244,9 @@ def quiet_windows(windows: list[Window], loads: dict[Window, Load]) -> dict[Wind
     quiet = {}
     for window in windows:
         at = in_order.index(window)
-        before = [loads[earlier].rows_kept for earlier in in_order[max(0, at - TRAILING_WINDOWS) : at]]
-        n_rows = loads[window].rows_kept
+        earlier = [loads[window] for window in in_order[max(0, at - TRAILING_WINDOWS) : at]]
+        before = [load.rows_kept for load in earlier if not load.rows_expired]
+        n_rows = loads[window].rows_kept + loads[window].rows_expired
         if before and n_rows < QUIET_RATIO * mean(before):
             quiet[window] = f"{n_rows} rows; the {len(before)} windows before it have {mean(before):.0f} on average."
     return quiet
@@ -258,8 +259,8 @@ def _miscounted(audits: list[WindowAudit], loads: dict[Window, Load]) -> dict[Wi
         if not load.is_whole:
             wrong[audit.window] = (
                 f"{load.rows_in} rows came in; {load.rows_kept} kept, {load.rows_rejected} rejected, "
-                f"{load.rows_outside} of other windows, {load.rows_duplicate} already there and {load.rows_forgotten} "
-                "forgotten do not add up to that."
+                f"{load.rows_outside} of other windows, {load.rows_duplicate} already there, {load.rows_forgotten} "
+                f"forgotten and {load.rows_expired} expired do not add up to that."
             )
         elif audit.n_rows != load.rows_kept:
             wrong[audit.window] = f"{load.rows_kept} rows were kept, {audit.n_rows} are in the table."
@@ -284,6 +285,7 @@ def _counts(name: str, load: Load) -> dict[str, int]:
             "rows of other windows": load.rows_outside,
             "rows already there": load.rows_duplicate,
             "rows forgotten": load.rows_forgotten,
+            "rows expired": load.rows_expired,
         }
     elif name == NO_REJECTS:
         counts["rows rejected"] = load.rows_rejected

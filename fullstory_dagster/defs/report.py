@@ -9,11 +9,12 @@ import dagster as dg
 
 from fullstory_dagster.defs.automation import follow_models
 from fullstory_dagster.defs.failures import as_failure
-from fullstory_dagster.defs.names import EXPERIENCE_REPORT, GROUP_REPORT, asset_key
+from fullstory_dagster.defs.names import EVENTS, EXPERIENCE_REPORT, GROUP_REPORT, asset_key
 from fullstory_dagster.defs.resources import FullStoryAccount
 from fullstory_dagster.report.reading import MARTS, NothingToReportError
 from fullstory_dagster.settings import Settings
 from fullstory_dagster.store.report_file import ReportFile
+from fullstory_dagster.store.tables import LOADS
 
 if TYPE_CHECKING:
     from fullstory_dagster.report.charts import Picture
@@ -51,7 +52,9 @@ def build_report(settings: Settings) -> dg.AssetsDefinition:
         shown = [(picture, _image(picture)) for picture in report.pictures if picture.is_public]
         for mart in sorted({picture.mart for picture, _ in shown}):
             images = {picture.title: image for picture, image in shown if picture.mart == mart}
-            yield dg.AssetObservation(asset_key(settings.schema, mart), metadata=images)
+            # The load log is a part of the events asset.
+            named = EVENTS if mart == LOADS else mart
+            yield dg.AssetObservation(asset_key(settings.schema, named), metadata=images)
         yield dg.MaterializeResult(
             metadata={
                 "report": dg.MetadataValue.path(report.path),

@@ -36,7 +36,6 @@ from fullstory_dagster.errors import (
     FullStoryError,
     SettingsError,
     WarehouseLockedError,
-    WindowBusyError,
     WindowNotOfferedError,
     WindowUnavailableError,
 )
@@ -327,8 +326,18 @@ class Ingestion:
         )
 
     def refuse_unavailable(self, window: Window) -> None:
-        """Raise WindowUnavailableError while the clock does not allow the window to be fetched."""
+        """Raise WindowUnavailableError while the clock does not allow the window to be fetched, or no longer.
+
+        Raises:
+            SettingsError: it would be deleted again at once.
+        """
         now = self.clock.now()
+        if self.is_expired(window):
+            raise SettingsError(
+                "FULLSTORY_KEEP_EVENTS_DAYS",
+                f"is {self.settings.keep_events_days}, and the window {window} ended longer ago: it would be deleted "
+                "again at once, so nothing was asked of FullStory.",
+            )
         grid = self.settings.grid
         if not grid.is_available(window, now):
             raise WindowUnavailableError(
@@ -377,23 +386,10 @@ class Ingestion:
         """Renew the read snapshot if it is due; seconds it took, None if it was not."""
         return self.snapshot.publish() if self.snapshot.is_due(self.clock.now()) else None
 
-    def delete_old_bundles(self) -> int:
-        """Delete raw bundles past their retention whose window is loaded and settled; how many windows' it were."""
-        days = self.settings.keep_bundles_days
-        if days is None:
-            return 0
-        oldest_kept = self.clock.now() - timedelta(days=days)
-        n_deleted = 0
-        for window, load in self.warehouse.current_loads().items():
-            if window.end >= oldest_kept or not load.is_settled:
-                continue
-            bundle = self.bundles.get(window)
-            # A bundle that was fetched again since waits to be parsed and appended.
-            if bundle and bundle.received_at.replace(tzinfo=None) == load.received_at:
-                with suppress(WindowBusyError), self.window_locks.held(window, timeout_s=0):
-                    self.bundles.delete(window)
-                    n_deleted += 1
-        return n_deleted
+    def is_expired(self, window: Window) -> bool:
+        """Whether the window ended longer ago than events are kept."""
+        days = self.settings.keep_events_days
+        return days is not None and window.end + timedelta(days=days) <= self.clock.now()
 
     def window_lock(self, window: Window) -> AbstractContextManager[None]:
         """Keep every other run from the window meanwhile; may be taken again while it is held.

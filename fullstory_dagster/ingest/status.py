@@ -13,7 +13,7 @@ from fullstory_dagster.store.attempts import FailedAttempt
 from fullstory_dagster.store.warehouse import Load
 from fullstory_dagster.windows import Window
 
-State = Literal["loaded", "empty", "unsettled", "missing", "partial", "not offered", "failed"]
+State = Literal["loaded", "empty", "unsettled", "missing", "partial", "not offered", "expired", "failed"]
 
 STATES: dict[State, str] = {
     "loaded": "in the warehouse, with all its rows",
@@ -22,6 +22,7 @@ STATES: dict[State, str] = {
     "missing": "available and not loaded yet",
     "partial": "FullStory's bundles do not cover it yet",
     "not offered": "older than FullStory's first bundle",
+    "expired": "ended more than FULLSTORY_KEEP_EVENTS_DAYS ago; its events are deleted, or were never loaded",
     "failed": "the last attempt failed",
 }
 
@@ -55,7 +56,7 @@ class WindowStatus:
 
     def is_wanted(self, now: datetime) -> bool:
         """Whether the sensor should ask for it: never loaded or not settled, and no failure that needs a person."""
-        if self.state in ("loaded", "empty"):
+        if self.state in ("loaded", "empty", "expired"):
             return False
         if self.attempt:
             return self.is_tried_again and now - self.attempt.last_at >= RETRY_EVERY
@@ -75,7 +76,7 @@ class WindowStatus:
     @property
     def due_at(self) -> datetime | None:
         """Since when it could have been in the warehouse for good, aware UTC; None if it is, or can never be."""
-        if self.state in ("loaded", "empty", "not offered") or (self.load and self.load.is_settled):
+        if self.state in ("loaded", "empty", "not offered", "expired") or (self.load and self.load.is_settled):
             return None
         return max(self.available_at, self.window.settled_at) if self.state == "unsettled" else self.available_at
 
@@ -162,13 +163,19 @@ def _window_status(
         if bundle and bundle.received_at > attempt.last_at:
             # A person had it fetched again since: what is to be said of the new bundle is not known yet.
             attempt = None
-    return WindowStatus(window, _state(load, attempt), ingestion.settings.grid.available_at(window), load, attempt)
+    state = "expired" if ingestion.is_expired(window) and _is_gone(load) else _state(load, attempt)
+    return WindowStatus(window, state, ingestion.settings.grid.available_at(window), load, attempt)
+
+
+def _is_gone(load: Load | None) -> bool:
+    return load is None or load.rows_expired > 0
 
 
 def _state(load: Load | None, attempt: FailedAttempt | None) -> State:
     if attempt and attempt.kind not in _UNAVAILABLE:
         return "failed"
-    if load is None:
+    # What expired under a shorter time to keep is to be had again.
+    if load is None or _is_gone(load):
         return _UNAVAILABLE[attempt.kind] if attempt else "missing"
     # That FullStory does not have the window (any more) says nothing against the rows that are there.
     if not load.is_settled:

@@ -17,6 +17,7 @@ from fullstory_dagster.errors import (
     sentence_of,
 )
 from fullstory_dagster.ingest.ingestion import TOGETHER_ROWS, Ingestion
+from fullstory_dagster.ingest.retention import delete_expired_events, delete_old_bundles
 from fullstory_dagster.ingest.side_by_side import Outcome, as_they_end
 from fullstory_dagster.ingest.status import Status, WindowStatus, read_status
 from fullstory_dagster.store.dataset import ParsedWindow
@@ -29,6 +30,9 @@ _TOGETHER_S = 10
 """How long a window that is prepared may wait for others to be appended with."""
 
 
+_EXPIRED = "older than FULLSTORY_KEEP_EVENTS_DAYS"
+
+
 @dataclass
 class SyncSummary:
     """What a sync or a reset did.
@@ -37,12 +41,14 @@ class SyncSummary:
         loaded: one load a window.
         skipped: windows left as they are, with the reason.
         failed: windows that failed, with the sentence; what the warehouse held of them is still there.
+        expired: windows whose events were deleted because the time to keep them is up.
         seconds: wall time, dbt not included.
     """
 
     loaded: list[Load] = field(default_factory=list)
     skipped: dict[Window, str] = field(default_factory=dict)
     failed: dict[Window, str] = field(default_factory=dict)
+    expired: list[Window] = field(default_factory=list)
     seconds: float = 0.0
 
     @property
@@ -92,7 +98,10 @@ def sync(
 
     for status in _choose(ingestion, read_status(ingestion), start, end):
         window = status.window
-        if is_done(status.load):
+        if status.state == "expired":
+            summary.skipped[window] = _EXPIRED
+            continue
+        if status.state != "missing" and is_done(status.load):
             summary.skipped[window] = "already loaded"
             continue
         wanted.append(window)
@@ -118,10 +127,15 @@ def reset(
     other arguments, and errors, as for :func:`sync`.
     """
     ingestion.refuse_read_only()
-    chosen = _choose(ingestion, read_status(ingestion), start, end)
+    summary = SyncSummary()
+    chosen = []
+    for status in _choose(ingestion, read_status(ingestion), start, end):
+        if ingestion.is_expired(status.window):
+            summary.skipped[status.window] = _EXPIRED
+        else:
+            chosen.append(status)
     windows = [status.window for status in chosen]
     to_fetch = {status.window for status in chosen if _has_to_be_fetched(ingestion, status)}
-    summary = SyncSummary()
     _load_each(ingestion, windows, to_fetch, jobs, summary, progress, allow_shrink=allow_shrink)
     return summary
 
@@ -191,8 +205,9 @@ def _load_each(
                 break
     tried = {load.window for load in summary.loaded} | summary.skipped.keys() | summary.failed.keys()
     summary.skipped.update({window: "not tried after that failure" for window in windows if window not in tried})
+    summary.expired = delete_expired_events(ingestion)
     if summary.loaded:
-        ingestion.delete_old_bundles()
+        delete_old_bundles(ingestion)
     summary.seconds = time.perf_counter() - started
 
 

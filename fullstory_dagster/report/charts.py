@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import io
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime, time, timezone
 from typing import Any
@@ -17,10 +17,15 @@ import altair as alt
 import polars as pl
 
 from fullstory_dagster.report.reading import LATEST_DAYS, REPORT_DAYS, ReportData, Rows
+from fullstory_dagster.store.load_summary import hours_after_end
+from fullstory_dagster.store.warehouse import Load
 
 WIDE_PX = 560
 NARROW_PX = 330
 _HEIGHT_PX = 220
+_N_WINDOWS = 60
+"""The charts of windows show the newest so many."""
+
 _BAR_PX = 26
 
 _BLUE, _GREEN, _AMBER, _RED, _PURPLE = "#4a86cf", "#3a9d6e", "#d98f2b", "#d2554f", "#8a6fd1"
@@ -174,6 +179,90 @@ def pictures(data: ReportData) -> list[Picture]:
             is_public=True,
         ),
     ]
+
+
+def load_pictures(loads: Sequence[Load]) -> list[Picture]:
+    """How the data came in, from the load log; nothing in it is of any person."""
+    shown = loads[-_N_WINDOWS:]
+    return [
+        Picture(
+            "rows",
+            "How much came in?",
+            f"Rows of each window, the newest {_N_WINDOWS} at most, by what became of them.",
+            _windows(shown, _FATES, "rows"),
+            "_loads",
+            is_public=True,
+        ),
+        Picture(
+            "lateness",
+            "How long after its end was a window there?",
+            "Hours from the end of the window to its rows being in the warehouse.",
+            _windows(shown, {"hours": (hours_after_end, _BLUE)}, "hours"),
+            "_loads",
+            is_public=True,
+        ),
+        Picture(
+            "stages",
+            "Where did the time go?",
+            "Seconds that each stage took for a window.",
+            _windows(shown, _STAGES, "seconds"),
+            "_loads",
+            is_public=True,
+        ),
+        Picture(
+            "bytes",
+            "How large were the bundles?",
+            "Megabytes of each window's bundles, compressed as FullStory sent them.",
+            _windows(shown, {"MB": (lambda load: load.bundle_bytes / 1e6, _GREEN)}, "MB"),
+            "_loads",
+            is_public=True,
+        ),
+    ]
+
+
+_FATES = {
+    "kept": (lambda load: load.rows_kept, _BLUE),
+    "of other windows": (lambda load: load.rows_outside + load.rows_duplicate, "#9dbde6"),
+    "forgotten or expired": (lambda load: load.rows_forgotten + load.rows_expired, _AMBER),
+    "rejected": (lambda load: load.rows_rejected, _RED),
+}
+_STAGES = {
+    "fetch": (lambda load: load.fetch_s, _BLUE),
+    "parse": (lambda load: load.parse_s, _GREEN),
+    "append": (lambda load: load.append_s, _PURPLE),
+}
+
+
+def _windows(loads: Sequence[Load], parts: Mapping[str, tuple[Callable[[Load], float], str]], unit: str) -> Any:
+    """A bar a window, made of its parts."""
+    if not loads:
+        return None
+    rows = [
+        {"window": load.window.start, "part": part, "number": float(number(load)), "place": place}
+        for load in loads
+        for place, (part, (number, _)) in enumerate(parts.items())
+    ]
+    named = [part for part in parts if any(row["number"] for row in rows if row["part"] == part)] or list(parts)
+    colours = [parts[part][1] for part in named]
+    is_named = "true" if len(loads) <= LATEST_DAYS else "utcday(datum.value) == 1 && utchours(datum.value) == 0"
+    axis = alt.Axis(
+        labelExpr=f"{is_named} ? utcFormat(datum.value, '%d %b') : ''", labelAngle=0, labelOverlap=len(loads) <= 7
+    )
+    return (
+        alt.Chart(pl.DataFrame([row for row in rows if row["part"] in named]))
+        .mark_bar()
+        .encode(
+            alt.X("window:O", timeUnit="utcyearmonthdatehours", title=None, axis=axis),
+            alt.Y("number:Q", title=unit, axis=alt.Axis(tickCount=4)),
+            alt.Color(
+                "part:N",
+                scale=alt.Scale(domain=named, range=colours),
+                legend=alt.Undefined if len(named) > 1 else None,
+            ),
+            alt.Order("place:Q"),
+        )
+        .properties(height=_HEIGHT_PX)
+    )
 
 
 def _look(width: int, text_colour: str, background: str) -> dict[str, Any]:

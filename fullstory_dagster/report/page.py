@@ -10,9 +10,11 @@ from typing import Any
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
-from fullstory_dagster.report.charts import NARROW_PX, WIDE_PX, Picture, pictures
+from fullstory_dagster.report.charts import NARROW_PX, WIDE_PX, Picture, load_pictures, pictures
 from fullstory_dagster.report.reading import LATEST_DAYS, ReportData, Rows, read_report
+from fullstory_dagster.store.load_summary import LoadSummary, summarize_loads
 from fullstory_dagster.store.report_file import ReportFile
+from fullstory_dagster.store.tables import LOADS
 from fullstory_dagster.store.warehouse import Warehouse
 
 _REASONS = {"frustrating": "most frustrating", "longest": "longest", "converting": "converting"}
@@ -50,7 +52,8 @@ def write_report(warehouse: Warehouse, file: ReportFile, made_at: datetime) -> R
     """
     with file.renewing():
         data = read_report(warehouse)
-        drawn = [picture for picture in pictures(data) if picture.chart is not None]
+        all_pictures = [*pictures(data), *load_pictures(data.loads)]
+        drawn = [picture for picture in all_pictures if picture.chart is not None]
         page = html_of(data, drawn, made_at)
         file.publish(page)
     return Report(file.path, file.path.stat().st_size, data, drawn)
@@ -78,7 +81,9 @@ def html_of(data: ReportData, drawn: list[Picture], made_at: datetime) -> str:
         last_date=data.last_date,
         made_at=made_at,
         figures=key_figures(data.days),
-        charts=charts,
+        charts=[chart for chart in charts if chart["mart"] != LOADS],
+        loading=[chart for chart in charts if chart["mart"] == LOADS],
+        facts=loading_facts(summarize_loads(data.loads)),
         reasons=_REASONS,
         sessions=[_for_explorer(session) for session in data.sessions],
         style=Markup(loader.get_source(environment, "report.css")[0]),  # noqa: S704 (ours)
@@ -115,6 +120,34 @@ def key_figures(days: Rows) -> list[dict[str, str]]:
                 change = f"{100 * (now - then) / then:+.0f} %"
         figures.append({"name": name, "value": text, "change": change})
     return figures
+
+
+def loading_facts(summary: LoadSummary | None) -> list[tuple[str, str]]:
+    """How the data came in, as names and texts."""
+    if summary is None:
+        return []
+    return [
+        (
+            "in the warehouse",
+            f"{summary.n_windows} windows, {summary.first:%Y-%m-%d %H:%M} to {summary.last:%Y-%m-%d %H:%M} UTC: "
+            f"{summary.rows:,} rows in {_megabytes(summary.bytes)} of bundles, {summary.rejected:,} rejected",
+        ),
+        ("asked of FullStory", summary.asked_for),
+        (
+            f"the newest {summary.n_recent} windows",
+            f"{summary.rows_a_window:,.0f} rows and {_megabytes(summary.bytes_a_window)} each; fetched in "
+            f"{summary.fetch_s:.1f} s, parsed in {summary.parse_s:.1f} s, appended in {summary.append_s:.1f} s, there "
+            f"{summary.hours_after_end:.1f} h after their end (medians)",
+        ),
+        (
+            "a year of these",
+            f"{summary.rows_a_year:,.0f} rows in {_megabytes(summary.bytes_a_year)} of bundles",
+        ),
+    ]
+
+
+def _megabytes(n_bytes: float) -> str:
+    return f"{n_bytes / 1e6:,.1f} MB"
 
 
 def _for_explorer(session: dict[str, Any]) -> dict[str, Any]:

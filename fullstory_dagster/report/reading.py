@@ -11,7 +11,7 @@ from typing import Any
 
 from fullstory_dagster.errors import FullStoryError
 from fullstory_dagster.store.tables import table
-from fullstory_dagster.store.warehouse import Query, Warehouse
+from fullstory_dagster.store.warehouse import Load, Query, Warehouse
 
 Rows = list[dict[str, Any]]
 
@@ -58,6 +58,7 @@ class ReportData:
         devices: sessions by class of device.
         browsers: sessions by browser.
         sessions: those of the explorer; each with the ``reasons`` why it is there and its ``steps``.
+        loads: of all windows, oldest first.
     """
 
     first_date: date
@@ -74,6 +75,7 @@ class ReportData:
     devices: Rows
     browsers: Rows
     sessions: Rows
+    loads: list[Load]
 
 
 def read_report(warehouse: Warehouse) -> ReportData:
@@ -83,6 +85,7 @@ def read_report(warehouse: Warehouse) -> ReportData:
         NothingToReportError: there is no session to speak of.
         WarehouseLockedError: somebody else held the warehouse for too long.
     """
+    loads = list(warehouse.current_loads().values())
     with warehouse.querying() as query:
         tables = query(
             "select table_name from information_schema.tables where table_schema = $schema",
@@ -94,7 +97,7 @@ def read_report(warehouse: Warehouse) -> ReportData:
                 f"The models {', '.join(sorted(missing))} are not built, so there is nothing to draw. Run "
                 "'fullstory-dagster sync' first, or 'fullstory-dagster demo' to try it."
             )
-        return _Reader(query, warehouse.schema).read()
+        return _Reader(query, warehouse.schema).read(loads)
 
 
 class _Reader:
@@ -105,7 +108,7 @@ class _Reader:
         self._names = {mart: table(schema, mart) for mart in MARTS}
         self._period: dict[str, Any] = {}
 
-    def read(self) -> ReportData:
+    def read(self, loads: list[Load]) -> ReportData:
         [newest] = self._query("select max(cast(session_start_at as date)) as last_date from {sessions}")
         last_date: date | None = newest["last_date"]
         if last_date is None:
@@ -220,6 +223,7 @@ class _Reader:
             devices=_totals(metrics, "device"),
             browsers=_totals(metrics, "browser"),
             sessions=self._sessions(),
+            loads=loads,
         )
 
     def _frustration(self, by: str) -> Rows:

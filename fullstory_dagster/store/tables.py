@@ -33,12 +33,13 @@ LOAD_COLUMNS: dict[str, str] = {
     "export_id": "VARCHAR",  # several bundles: their ids, separated by commas
     "bundle_bytes": "BIGINT",
     "bundle_sha256": "VARCHAR",
-    "rows_in": "BIGINT NOT NULL",  # = kept + rejected + outside + duplicate + forgotten
+    "rows_in": "BIGINT NOT NULL",  # = kept + rejected + outside + duplicate + forgotten + expired
     "rows_kept": "BIGINT NOT NULL",
     "rows_rejected": "BIGINT NOT NULL",
     "rows_outside": "BIGINT NOT NULL",
     "rows_duplicate": "BIGINT NOT NULL",
     "rows_forgotten": "BIGINT NOT NULL",
+    "rows_expired": "BIGINT NOT NULL",  # deleted when their time was up
     "values_misfit": "BIGINT NOT NULL",  # values that did not fit their column and went to CustomVars
     "min_event_start_at": "TIMESTAMP",
     "max_event_start_at": "TIMESTAMP",

@@ -51,6 +51,7 @@ class Load:
     rows_outside: int
     rows_duplicate: int
     rows_forgotten: int
+    rows_expired: int
     values_misfit: int
     min_event_start_at: datetime | None
     max_event_start_at: datetime | None
@@ -71,8 +72,8 @@ class Load:
     @property
     def is_whole(self) -> bool:
         """Whether every row that came in is accounted for."""
-        accounted = self.rows_kept + self.rows_rejected + self.rows_outside + self.rows_duplicate + self.rows_forgotten
-        return self.rows_in == accounted
+        taken_out = self.rows_forgotten + self.rows_expired
+        return self.rows_in == self.rows_kept + self.rows_rejected + self.rows_outside + self.rows_duplicate + taken_out
 
 
 class Warehouse(Database):
@@ -221,6 +222,7 @@ class Warehouse(Database):
             "rows_outside": parsed.rows_outside,
             "rows_duplicate": parsed.rows_kept - n_inserted,
             "rows_forgotten": parsed.rows_forgotten,
+            "rows_expired": 0,
             "values_misfit": parsed.values_misfit,
             "min_event_start_at": parsed.min_event_start_at,
             "max_event_start_at": parsed.max_event_start_at,
@@ -295,6 +297,8 @@ class Warehouse(Database):
             values = dict(zip(names, row, strict=True))
             window = Window(aware(values.pop("window_start")), aware(values.pop("window_end")))
             settings = json.loads(values.pop("settings") or "{}")
+            # A line that a version without the column wrote.
+            values["rows_expired"] = values["rows_expired"] or 0
             loads.append(Load(window=window, settings=settings, **values))
         return loads
 

@@ -8,6 +8,11 @@ from typing import Any
 
 import pytest
 
+from fullstory_dagster.store.database import aware
+from fullstory_dagster.store.retention import expire_windows
+from fullstory_dagster.store.warehouse import Warehouse
+from fullstory_dagster.windows import Window
+
 from .traffic import MINUTE, traffic
 from .warehouse import MARTS, SCHEMA, VIEWS, TestWarehouse, day, event
 
@@ -126,6 +131,18 @@ def test_a_model_built_before_the_one_it_reads_owes_everything(warehouse: TestWa
     warehouse.build()
     assert warehouse.marks() == dict.fromkeys(MARTS, 2)
     assert warehouse.marts() == expected_marts(warehouse)
+
+
+def test_what_was_made_of_windows_whose_time_is_up_goes(warehouse: TestWarehouse) -> None:
+    for number in (1, 2, 3, 4):
+        warehouse.load(day(number), traffic())
+    warehouse.build()
+    windows = [Window(aware(day(number)), aware(day(number + 1))) for number in (1, 2)]
+    expire_windows(Warehouse(warehouse.path, SCHEMA), windows, aware(day(20)))
+    warehouse.build()
+    built = warehouse.marts()
+    assert min(row["event_start_at"] for row in built["session_timeline"]) >= day(3)
+    assert built == expected_marts(warehouse)
 
 
 def test_a_build_with_nothing_pending_changes_nothing(warehouse: TestWarehouse) -> None:

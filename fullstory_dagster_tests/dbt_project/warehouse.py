@@ -106,7 +106,8 @@ class TestWarehouse:
                 }
                 _insert(connection, "events", stored)
             counts = dict.fromkeys(
-                ("rows_rejected", "rows_outside", "rows_duplicate", "rows_forgotten", "values_misfit"), 0
+                ("rows_rejected", "rows_outside", "rows_duplicate", "rows_forgotten", "rows_expired", "values_misfit"),
+                0,
             )
             load = {
                 "load_id": load_id,

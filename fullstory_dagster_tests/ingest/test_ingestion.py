@@ -233,25 +233,6 @@ def test_the_key_is_in_no_file(make_ingestion: MakeIngestion, simulator: Simulat
         assert not path.is_file() or simulator.api_key.encode() not in path.read_bytes(), path
 
 
-def test_old_bundles_go_when_their_window_is_loaded_and_settled(
-    make_ingestion: MakeIngestion, clock: SettableClock
-) -> None:
-    ingestion = make_ingestion(keep_bundles_days=3, delay_hours=0)
-    for number in (1, 2, 4):
-        load(ingestion, number)
-    with ingestion.client() as client:
-        ingestion.fetch(day(3), client)
-    clock.at = day(1).end + timedelta(days=3)
-    assert ingestion.delete_old_bundles() == 0
-    clock.at = day(4).end + timedelta(days=3, seconds=1)
-    with ingestion.client() as client:
-        ingestion.fetch(day(2), client)
-    # June 2 was fetched again and waits to be loaded; June 3 never was.
-    assert ingestion.delete_old_bundles() == 2
-    assert [number for number in (1, 2, 3, 4) if ingestion.bundles.get(day(number))] == [2, 3]
-    assert make_ingestion().delete_old_bundles() == 0
-
-
 def test_a_snapshot_is_published_when_it_is_due(make_ingestion: MakeIngestion) -> None:
     assert make_ingestion().publish_snapshot_if_due() is None
     ingestion = make_ingestion()

@@ -256,4 +256,4 @@ def test_windows_loaded_before_fields_were_known_are_named(
 
 
 def test_every_state_is_explained() -> None:
-    assert set(STATES) == {"loaded", "empty", "unsettled", "missing", "partial", "not offered", "failed"}
+    assert set(STATES) == {"loaded", "empty", "unsettled", "missing", "partial", "not offered", "expired", "failed"}

@@ -58,6 +58,7 @@ def older(loader: Loader) -> Loader:
         )
         connection.execute('DROP TABLE "fullstory"."_schema_version"')
         connection.execute('ALTER TABLE "fullstory"."_loads" DROP COLUMN rows_forgotten')
+        connection.execute('ALTER TABLE "fullstory"."_loads" DROP COLUMN rows_expired')
     return loader
 
 

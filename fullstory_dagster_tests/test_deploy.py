@@ -1,0 +1,301 @@
+"""What deploy/ and docs/deploy.md promise: files that tools accept, a restore, old tables, two accounts in one UI."""
+
+from __future__ import annotations
+
+import configparser
+import json
+import os
+import platform
+import re
+import shutil
+import socket
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import datetime, timedelta, timezone
+from pathlib import Path
+from typing import Any
+
+import duckdb
+import pytest
+import yaml
+
+from fullstory_dagster.fields import EVENT_COLUMNS
+from fullstory_dagster.simulator.config import SimulatorConfig
+from fullstory_dagster.simulator.process import SimulatorProcess
+
+ROOT = Path(__file__).resolve().parents[1]
+DEPLOY = ROOT / "deploy"
+BIN = Path(sys.executable).parent
+N_DAYS = 3
+TODAY = datetime.now(timezone.utc).replace(hour=0, minute=0, second=0, microsecond=0)
+START = TODAY - timedelta(days=N_DAYS + 1)
+
+
+def run(*command: str, cwd: Path, **environment: str) -> subprocess.CompletedProcess[str]:
+    surroundings = {
+        name: value for name, value in os.environ.items() if not name.startswith(("FULLSTORY_", "DAGSTER_"))
+    }
+    return subprocess.run(
+        command, cwd=cwd, env=surroundings | environment, capture_output=True, text=True, check=False, timeout=240
+    )
+
+
+def fullstory(*arguments: str, cwd: Path, **environment: str) -> subprocess.CompletedProcess[str]:
+    return run(sys.executable, "-m", "fullstory_dagster.cli", *arguments, cwd=cwd, **environment)
+
+
+def test_the_compose_file_is_one() -> None:
+    linted = run(
+        str(BIN / "check-jsonschema"), "--builtin-schema", "vendor.compose-spec", str(DEPLOY / "compose.yaml"), cwd=ROOT
+    )
+    assert linted.returncode == 0, linted.stdout
+
+
+@pytest.mark.skipif((sys.platform, platform.machine()) != ("linux", "x86_64"), reason="hadolint has no wheel for it")
+def test_the_dockerfile_is_as_hadolint_wants_it() -> None:
+    linted = run(str(BIN / "hadolint"), str(DEPLOY / "Dockerfile"), cwd=ROOT)
+    assert linted.returncode == 0, linted.stdout
+
+
+def test_what_the_image_copies_is_there() -> None:
+    copied = re.findall(r"^COPY (?:--chown=\S+ )?(.+) \S+$", (DEPLOY / "Dockerfile").read_text(), re.MULTILINE)
+    for name in " ".join(copied).split():
+        assert (ROOT / name).exists(), name
+
+
+def test_services_start_programs_of_the_image() -> None:
+    services = yaml.safe_load((DEPLOY / "compose.yaml").read_text())["services"]
+    [image_command] = re.findall(r"^CMD (\[.*\])$", (DEPLOY / "Dockerfile").read_text(), re.MULTILINE)
+    commands = [
+        json.loads(image_command),
+        *(service["command"] for service in services.values() if "command" in service),
+    ]
+    commands += [service["healthcheck"]["test"][1:] for service in services.values()]
+    unit = configparser.ConfigParser(interpolation=None)
+    unit.optionxform = str  # type: ignore[assignment,method-assign]
+    unit.read(DEPLOY / "fullstory-dagster.service")
+    program, *rest = unit["Service"]["ExecStart"].split()
+    assert program == unit["Service"]["WorkingDirectory"] + "/.venv/bin/fullstory-dagster"
+    commands.append(["fullstory-dagster", *rest])
+    for program, *arguments in commands:
+        if program == "python":
+            compile(arguments[1], "healthcheck", "exec")
+            continue
+        words = [word for word in arguments if re.fullmatch(r"[a-z-]+", word) and not word.startswith("-")]
+        known = run(str(BIN / program), *words[: 2 if program == "dagster" else 1], "--help", cwd=ROOT)
+        assert known.returncode == 0, (program, arguments, known.stderr)
+        for option in (word for word in arguments if word.startswith("--")):
+            assert option in known.stdout, (program, option)
+
+
+def test_the_workspace_and_the_chart_s_values_name_the_code_location() -> None:
+    [server] = yaml.safe_load((DEPLOY / "workspace.yaml").read_text())["load_from"]
+    services = yaml.safe_load((DEPLOY / "compose.yaml").read_text())["services"]
+    assert server["grpc_server"]["host"] in services
+    values = yaml.safe_load((DEPLOY / "helm-values.yaml").read_text())
+    [deployment] = values["dagster-user-deployments"]["deployments"]
+    assert "fullstory_dagster.definitions" in deployment["dagsterApiGrpcArgs"]
+    launcher = values["runLauncher"]["config"]["customRunLauncher"]
+    module = __import__(launcher["module"], fromlist=[launcher["class"]])
+    assert getattr(module, launcher["class"])
+
+
+@pytest.fixture(scope="module")
+def simulator() -> Iterator[SimulatorProcess]:
+    with SimulatorProcess(SimulatorConfig(days=N_DAYS + 1)) as running:
+        yield running
+
+
+def account(simulator: SimulatorProcess, **changes: str) -> dict[str, str]:
+    return {
+        "FULLSTORY_API_KEY": simulator.api_key,
+        "FULLSTORY_API_URL": simulator.url,
+        "FULLSTORY_START_DATE": f"{START:%Y-%m-%d}",
+    } | changes
+
+
+def contents(warehouse: Path) -> dict[str, list[Any]]:
+    """Events and what the models made of them, but for when they were loaded."""
+    with duckdb.connect(str(warehouse), read_only=True) as connection:
+        return {
+            name: connection.execute(f"SELECT {columns} FROM fullstory.{name} ORDER BY ALL").fetchall()
+            for name, columns in {
+                "events": "* EXCLUDE (_loaded_at, _load_id, _export_id)",
+                "sessions": "*",
+                "session_timeline": "*",
+            }.items()
+        }
+
+
+@pytest.mark.slow
+def test_a_restored_backup_goes_on_where_it_was_and_ends_up_the_same(
+    simulator: SimulatorProcess, tmp_path: Path
+) -> None:
+    lost, whole = tmp_path / "lost", tmp_path / "whole"
+    for folder in (lost, whole):
+        folder.mkdir()
+    environment = account(simulator)
+    second = f"{START + timedelta(days=2):%Y-%m-%d}"
+    assert fullstory("sync", "--to", second, cwd=lost, **environment).returncode == 0
+    backup = tmp_path / "backup"
+    backup.mkdir()
+    shutil.copy(lost / "data" / "read" / "warehouse.duckdb", backup)
+    shutil.copytree(lost / "data" / "bundles", backup / "bundles")
+    shutil.rmtree(lost / "data")
+
+    (lost / "data").mkdir()
+    shutil.copy(backup / "warehouse.duckdb", lost / "data" / "warehouse.duckdb")
+    shutil.copytree(backup / "bundles", lost / "data" / "bundles")
+    before = json.loads(fullstory("status", "--json", cwd=lost, **environment).stdout)
+    assert before["counts"]["loaded"] == 2
+    synced = json.loads(fullstory("sync", "--json", cwd=lost, **environment).stdout)
+    assert len(synced["loaded"]) == N_DAYS - 2
+    assert synced["failed"] == []
+
+    assert fullstory("sync", cwd=whole, **environment).returncode == 0
+    restored = contents(lost / "data" / "warehouse.duckdb")
+    assert len(restored["events"]) > 10_000
+    assert restored == contents(whole / "data" / "warehouse.duckdb")
+
+
+@pytest.mark.slow
+def test_a_table_of_hauser_s_comes_through_the_same_pipeline(simulator: SimulatorProcess, tmp_path: Path) -> None:
+    loaded, old = tmp_path / "loaded", tmp_path / "old"
+    for folder in (loaded, old):
+        folder.mkdir()
+    assert fullstory("sync", "--no-dbt", cwd=loaded, **account(simulator)).returncode == 0
+    theirs = ", ".join(f'"{field.name}"' for field in EVENT_COLUMNS if field.group != "system")
+    with duckdb.connect(str(old / "theirs.duckdb")) as connection:
+        connection.execute(f"ATTACH '{loaded / 'data' / 'warehouse.duckdb'}' AS ours (READ_ONLY)")
+        connection.execute("CREATE SCHEMA hauser")
+        connection.execute(f"CREATE TABLE hauser.fsexport AS SELECT {theirs} FROM ours.fullstory.events")
+        connection.execute("DETACH ours")
+        [statement] = re.findall(r"```sql\n(.*?)```", (ROOT / "docs" / "deploy.md").read_text(), re.DOTALL)
+        connection.execute(statement.replace("old_events.ndjson", str(old / "old_events.ndjson")))
+
+    with SimulatorProcess(SimulatorConfig(data=old / "old_events.ndjson")) as served:
+        synced = fullstory("sync", "--no-dbt", "--json", cwd=old, **account(served))
+    assert json.loads(synced.stdout)["failed"] == [], synced.stdout
+    same = "SELECT * EXCLUDE (_loaded_at, _load_id, _export_id) FROM fullstory.events ORDER BY ALL"
+    both = []
+    for folder in (loaded, old):
+        with duckdb.connect(str(folder / "data" / "warehouse.duckdb"), read_only=True) as connection:
+            both.append(connection.execute(same).fetchall())
+    assert len(both[0]) > 10_000
+    assert both[0] == both[1]
+
+
+@contextmanager
+def webserver(workspace: Path, home: Path) -> Iterator[str]:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    command = [str(BIN / "dagster-webserver"), "-h", "127.0.0.1", "-p", str(port), "-w", str(workspace)]
+    environment = {**os.environ, "DAGSTER_HOME": str(home), "PYTHONPATH": str(workspace.parent)}
+    with (home / "webserver.log").open("wb") as log:
+        process = subprocess.Popen(command, cwd=home, env=environment, stdout=log, stderr=subprocess.STDOUT)
+        try:
+            url = f"http://127.0.0.1:{port}"
+            for _ in range(240):
+                try:
+                    urllib.request.urlopen(f"{url}/server_info", timeout=2).close()
+                    break
+                except (urllib.error.URLError, OSError):
+                    assert process.poll() is None, (home / "webserver.log").read_text()
+                    time.sleep(0.5)
+            yield url
+        finally:
+            process.terminate()
+            process.wait(timeout=30)
+
+
+@pytest.mark.slow
+def test_two_accounts_live_in_one_ui(simulator: SimulatorProcess, tmp_path: Path) -> None:
+    module = """
+from datetime import datetime, timezone
+from pathlib import Path
+
+import dagster as dg
+
+from fullstory_dagster.definitions import build_definitions
+from fullstory_dagster.settings import Settings
+
+settings = Settings(
+    start=datetime({start.year}, {start.month}, {start.day}, tzinfo=timezone.utc),
+    api_key="{key}",
+    api_url="{url}",
+    data_dir=Path("{folder}"),
+    schema="{name}",
+)
+defs = build_definitions(settings)
+
+if __name__ == "__main__":
+    selection = dg.AssetSelection.groups("fullstory_1_ingest", "fullstory_3_marts", "fullstory_2_staging")
+    key = "{start:%Y-%m-%d}"
+    with dg.DagsterInstance.get() as instance:
+        for group in ("fullstory_1_ingest", "fullstory_2_staging|fullstory_3_marts"):
+            chosen = dg.AssetSelection.groups(*group.split("|")) - dg.AssetSelection.all_asset_checks()
+            job = dg.define_asset_job("once", selection=chosen)
+            whole = dg.Definitions.merge(defs, dg.Definitions(jobs=[job]))
+            assert whole.resolve_job_def("once").execute_in_process(instance=instance, partition_key=key).success
+"""
+    home = tmp_path / "home"
+    home.mkdir()
+    shutil.copy(ROOT / "dagster.yaml", home)
+    names = ("shop", "app")
+    for name in names:
+        text = module.format(
+            start=START, key=simulator.api_key, url=simulator.url, folder=tmp_path / f"{name}_data", name=name
+        )
+        (tmp_path / f"{name}.py").write_text(text)
+        ran = run(sys.executable, str(tmp_path / f"{name}.py"), cwd=tmp_path, DAGSTER_HOME=str(home))
+        assert ran.returncode == 0, ran.stderr[-3000:]
+    workspace = tmp_path / "workspace.yaml"
+    locations = [{"python_module": {"module_name": name, "location_name": name}} for name in names]
+    workspace.write_text(yaml.safe_dump({"load_from": locations}))
+
+    for name in names:
+        folder = tmp_path / f"{name}_data"
+        assert (folder / "dbt" / "published" / "manifest.json").exists()
+        with duckdb.connect(str(folder / "warehouse.duckdb"), read_only=True) as connection:
+            schemas = {
+                row[0] for row in connection.execute("SELECT DISTINCT schema_name FROM duckdb_tables()").fetchall()
+            }
+            assert schemas == {name}
+            [(n_sessions,)] = connection.execute(f"SELECT count(*) FROM {name}.sessions").fetchall()
+            assert n_sessions > 50
+
+    query = (
+        "{ assetNodes { assetKey { path } repository { location { name } } "
+        "assetMaterializations(limit: 1) { runId } } }"
+    )
+    with webserver(workspace, home) as url:
+        request = urllib.request.Request(
+            f"{url}/graphql",
+            data=json.dumps({"query": query}).encode(),
+            headers={"Content-Type": "application/json"},
+        )
+        with urllib.request.urlopen(request, timeout=60) as answer:
+            nodes = json.load(answer)["data"]["assetNodes"]
+    shown = {(node["repository"]["location"]["name"], *node["assetKey"]["path"]) for node in nodes}
+    materialized = {tuple(node["assetKey"]["path"]) for node in nodes if node["assetMaterializations"]}
+    for name in names:
+        for asset in ("raw_bundles", "events", "sessions", "experience_report"):
+            assert (name, name, asset) in shown
+        assert {(name, "events"), (name, "sessions")} <= materialized
+
+
+@pytest.mark.slow
+def test_dg_checks_and_lists_the_definitions(tmp_path: Path) -> None:
+    environment = {"FULLSTORY_DATA_DIR": str(tmp_path / "data"), "DG_CLI_CONFIG": str(tmp_path / "dg.toml")}
+    checked = run(str(BIN / "dg"), "check", "defs", cwd=ROOT, **environment)
+    assert checked.returncode == 0, checked.stdout + checked.stderr
+    listed = run(str(BIN / "dg"), "list", "defs", "--json", cwd=ROOT, **environment)
+    assert listed.returncode == 0, listed.stderr
+    names = {asset["asset_key"] for asset in json.loads(listed.stdout)["assets"]}
+    assert {"fullstory/raw_bundles", "fullstory/events", "fullstory/sessions"} <= names
