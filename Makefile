@@ -25,10 +25,10 @@ dev: $(READY) ## Dagster's UI and daemon, on your account or on the demo
 	@$(BIN)/fullstory-dagster dev
 
 test: $(READY) ## all tests, offline
-	@$(BIN)/python -m pytest -n auto --dist loadfile
+	@$(BIN)/python -m pytest -n auto --dist loadfile --no-loadscope-reorder
 
 unit: $(READY) ## the quick tests only, under a minute
-	@$(BIN)/python -m pytest -n auto --dist loadfile -m 'not slow and not browser'
+	@$(BIN)/python -m pytest -n auto --dist loadfile --no-loadscope-reorder -m 'not slow and not browser'
 
 lint: $(READY) ## ruff and sqlfluff, check only
 	@$(BIN)/ruff check .

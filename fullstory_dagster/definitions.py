@@ -38,7 +38,7 @@ def build_definitions(settings: Settings, **overrides: Any) -> dg.Definitions:
     model_keys = sorted(models.keys)
     resources = {"account": FullStoryAccount(settings), "warehouse": warehouse_resource(settings)} | overrides
     return dg.Definitions(
-        assets=[*assets, models, report],
+        assets=[*dg.with_source_code_references([*assets, report]), models],
         asset_checks=build_checks(settings),
         jobs=[job],
         schedules=[build_schedule(settings)],

@@ -20,6 +20,15 @@ _ASKS_FOR_TESTS = ("FULLSTORY_REAL_", "FULLSTORY_CONTRACT_", "FULLSTORY_TESTS_")
 """Variables that say which tests to run; they are no settings."""
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Files that take longest first, so that no worker is left alone with one at the end."""
+    weights: dict[Path, int] = {}
+    for item in items:
+        weight = 2 if item.get_closest_marker("soak") else 1 if item.get_closest_marker("slow") else 0
+        weights[item.path] = max(weight, weights.get(item.path, 0))
+    items.sort(key=lambda item: -weights[item.path])
+
+
 @pytest.fixture(autouse=True)
 def _clean_surroundings(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     for name in list(os.environ):

@@ -219,7 +219,7 @@ def test_sync_loads_what_is_available_once_and_builds_once(cli: Run, connected: 
     assert [load["window"]["start"] for load in summary["loaded"]] == [
         f"{days_ago(number):%Y-%m-%dT%H:%M:%SZ}" for number in (4, 3, 2)
     ]
-    assert summary["dbt"]["models"] == 18
+    assert summary["dbt"]["models"] == 20
     assert summary["dbt"]["failures"] == []
     assert n_events(connected) == summary["rows"] > 0
 

@@ -170,7 +170,7 @@ def test_a_person_is_erased_from_models_snapshot_and_all_and_stays_out(cli: Run,
     assert traces_in(folder) == {}
     assert [trace for trace in TRACES if trace in (ended.stdout + ended.stderr).lower()] == []
     assert (receipt["events"], receipt["rejects"]) == (N_THEIR_EVENTS, N_THEIR_REJECTS)
-    assert receipt["models"] == 18
+    assert receipt["models"] == 20
     assert Path(receipt["receipt"]).is_file()
     assert not (synced / "report" / "experience_report.html").exists()
     assert_counts_add_up(synced)

@@ -103,9 +103,9 @@
 
 {% macro duckdb__json_variables(json, prefix) %}
     (
-        select to_json(map_from_entries(list(row(key, value) order by key)))
-        from json_each({{ json }})
-        where starts_with(key, '{{ prefix }}')
+        select to_json(map_from_entries(list(row(variables.key, variables.value) order by variables.key)))
+        from json_each({{ json }}) as variables
+        where starts_with(variables.key, '{{ prefix }}')
     )
 {%- endmacro %}
 

@@ -18,6 +18,7 @@ from fullstory_dagster.defs.failures import as_failure, raise_for_failed, window
 from fullstory_dagster.defs.metadata import (
     Metadata,
     bundle_metadata,
+    events_lineage,
     events_schema,
     load_metadata,
     parquet_schema,
@@ -123,6 +124,7 @@ def build_assets(settings: Settings) -> list[dg.AssetsDefinition]:
         ),
         metadata={
             "dagster/column_schema": events_schema(),
+            "dagster/column_lineage": events_lineage(parsed_key),
             "dagster/table_name": f"{settings.schema}.{EVENTS}",
             "dagster/uri": str(settings.warehouse),
         },

@@ -39,6 +39,12 @@ def parquet_schema() -> dg.TableSchema:
     return dg.TableSchema(columns=[column for column in events_schema().columns if column.name not in names])
 
 
+def events_lineage(parsed_events: dg.AssetKey) -> dg.TableColumnLineage:
+    """Columns of the events table are those of the Parquet dataset under the same names."""
+    names = [column.name for column in parquet_schema().columns]
+    return dg.TableColumnLineage({name: [dg.TableColumnDep(parsed_events, name)] for name in names})
+
+
 def bundle_metadata(bundle: StoredBundle) -> Metadata:
     """What was received."""
     return {

@@ -34,7 +34,7 @@ def expected_marts(warehouse: TestWarehouse) -> dict[str, list[dict[str, Any]]]:
     return warehouse.marts()
 
 
-@pytest.mark.parametrize("order", [(1, 2, 3, 4), (4, 3, 2, 1), (3, 1, 4, 2)], ids=str)
+@pytest.mark.parametrize("order", [(4, 3, 2, 1), (3, 1, 4, 2)], ids=str)
 def test_windows_in_any_order_give_the_marts_of_a_full_refresh(
     warehouse: TestWarehouse, order: tuple[int, ...]
 ) -> None:

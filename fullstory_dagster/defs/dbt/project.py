@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from dagster import AssetKey
 from filelock import FileLock
@@ -22,6 +22,9 @@ from fullstory_dagster.disk import disk_error
 from fullstory_dagster.errors import FullStoryError
 from fullstory_dagster.settings import Settings
 from fullstory_dagster.store.warehouse import Warehouse
+
+if TYPE_CHECKING:
+    from fullstory_dagster.defs.dbt.lineage import Sources
 
 PROJECT_DIR = Path(__file__).resolve().parents[3] / "dbt_project"
 
@@ -83,6 +86,36 @@ class DbtProject:
             manifest: dict[str, Any] = json.loads(self.manifest_path.read_text())
         return manifest
 
+    def column_sources(self) -> Sources:
+        """What columns of models are made of, traced anew only where the manifest is.
+
+        dbt compiles the models against an empty database in memory: the warehouse may be held by somebody, or not be
+        there yet. Without lineage, because a model cannot be compiled so, everything else works.
+        """
+        manifest = self.manifest()
+        path = self.manifest_path.with_name("column_sources.json")
+        with FileLock(self.target / ".manifest.lock"):
+            if not path.exists() or path.stat().st_mtime < self.manifest_path.stat().st_mtime:
+                # Only here: the SQL parser takes longer to import than most commands run.
+                from fullstory_dagster.defs.dbt.lineage import column_sources
+
+                scratch = path.with_suffix(f".{os.getpid()}")
+                scratch.write_text(json.dumps(column_sources(manifest, self._compiled())))
+                scratch.replace(path)
+            sources: Sources = json.loads(path.read_text())
+        return sources
+
+    def _compiled(self) -> dict[str, str]:
+        target = self.target / "compiled_for_lineage"
+        try:
+            self._invoke(["compile"], target=target, warehouse=":memory:")
+            nodes = json.loads((target / "manifest.json").read_text())["nodes"].values()
+            return {node["name"]: node["compiled_code"] for node in nodes if node.get("compiled_code")}
+        except (DbtBuildError, OSError):
+            return {}
+        finally:
+            shutil.rmtree(target, ignore_errors=True)
+
     def asset_keys(self) -> list[AssetKey]:
         """Asset keys of all models."""
         nodes = self.manifest()["nodes"].values()
@@ -131,7 +164,14 @@ class DbtProject:
             shutil.rmtree(self.target / "logs", ignore_errors=True)
             (self.target / "run_results.json").unlink(missing_ok=True)
 
-    def _invoke(self, arguments: Sequence[str], on_event: Callable[[Event], None] | None = None) -> DbtBuild:
+    def _invoke(
+        self,
+        arguments: Sequence[str],
+        on_event: Callable[[Event], None] | None = None,
+        *,
+        target: Path | None = None,
+        warehouse: str | None = None,
+    ) -> DbtBuild:
         from dbt.cli.main import dbtRunner
         from google.protobuf.json_format import MessageToDict  # type: ignore[import-untyped]
 
@@ -144,9 +184,9 @@ class DbtProject:
                 if on_event:
                     on_event(event)
 
-        folders = {"project": PROJECT_DIR, "profiles": PROJECT_DIR, "target": self.target}
+        folders = {"project": PROJECT_DIR, "profiles": PROJECT_DIR, "target": target or self.target}
         flags = [f"--{name}-{'path' if name == 'target' else 'dir'}={path}" for name, path in folders.items()]
-        with _environment(self.environment()):
+        with _environment(self.environment() | ({"FULLSTORY_WAREHOUSE": warehouse} if warehouse else {})):
             try:
                 outcome = dbtRunner(callbacks=[keep]).invoke(
                     ["--log-level=none", f"--log-path={self.target / 'logs'}", "--no-use-colors", *arguments, *flags]

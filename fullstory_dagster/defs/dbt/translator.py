@@ -9,15 +9,18 @@ import dagster as dg
 from dagster_dbt import DagsterDbtTranslator, DagsterDbtTranslatorSettings, DbtProject
 
 from fullstory_dagster.defs.automation import follow_events
+from fullstory_dagster.defs.dbt.lineage import Sources
+from fullstory_dagster.defs.dbt.project import PROJECT_DIR
 from fullstory_dagster.defs.names import EVENTS, GROUP_MARTS, GROUP_STAGING, asset_key
 
 
 class ModelTranslator(DagsterDbtTranslator):
     """Models are ``[schema, model]``; every source is the events asset, of which the load log is a part."""
 
-    def __init__(self, schema: str) -> None:
+    def __init__(self, schema: str, sources: Sources | None = None) -> None:
         super().__init__(DagsterDbtTranslatorSettings(enable_duplicate_source_asset_keys=True))
         self._schema = schema
+        self._sources = sources or {}
 
     def get_asset_key(self, dbt_resource_props: Mapping[str, Any]) -> dg.AssetKey:
         """See the class."""
@@ -25,12 +28,28 @@ class ModelTranslator(DagsterDbtTranslator):
         return asset_key(self._schema, EVENTS if is_source else dbt_resource_props["name"])
 
     def get_asset_spec(self, manifest: Mapping[str, Any], unique_id: str, project: DbtProject | None) -> dg.AssetSpec:
-        """Without the arrows from events to models that read it through staging: those only look at its load log."""
+        """With the columns' lineage, and the file that says it.
+
+        Without the arrows from events to models that read it through staging: those only look at its load log.
+        """
         spec = super().get_asset_spec(manifest, unique_id, project)
+        if unique_id in manifest["nodes"]:
+            spec = spec.merge_attributes(metadata=self._metadata(manifest["nodes"][unique_id]))
         if spec.group_name == GROUP_STAGING:
             return spec
         events = asset_key(self._schema, EVENTS)
         return spec.replace_attributes(deps=[dep for dep in spec.deps if dep.asset_key != events])
+
+    def _metadata(self, node: Mapping[str, Any]) -> dict[str, Any]:
+        file = dg.LocalFileCodeReference(file_path=str(PROJECT_DIR / node["original_file_path"]))
+        metadata: dict[str, Any] = {"dagster/code_references": dg.CodeReferencesMetadataValue(code_references=[file])}
+        if traced := self._sources.get(node["name"]):
+            deps = {
+                column: [dg.TableColumnDep(asset_key(self._schema, table), name) for table, name in made_of]
+                for column, made_of in traced.items()
+            }
+            metadata["dagster/column_lineage"] = dg.TableColumnLineage(deps)
+        return metadata
 
     def get_group_name(self, dbt_resource_props: Mapping[str, Any]) -> str:
         """Staging by itself; what is in between goes with the marts, which it stands among."""
