@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 import dagster as dg
 
-from fullstory_dagster.defs.history import report_loads
+from fullstory_dagster.defs.history import REPORTED_A_TICK, report_loads
 from fullstory_dagster.defs.names import EVENTS, EXPERIENCE_REPORT, LOAD_JOB, PARSED_EVENTS, asset_key
 from fullstory_dagster.defs.requests import PATIENCE_S, choose_runs
 from fullstory_dagster.defs.resources import FullStoryAccount
@@ -31,16 +31,20 @@ def build_sensors(settings: Settings, model_keys: Sequence[dg.AssetKey]) -> list
         ingestion = account.ingestion(PATIENCE_S)
         try:
             reported = report_loads(context.instance, ingestion, model_keys)
+            told = ""
             if reported:
-                return dg.SkipReason(
+                told = (
                     f"Reported {len(reported)} windows that the warehouse holds and Dagster did not know of, "
-                    f"{reported[0]} to {reported[-1]}."
+                    f"{reported[0]} to {reported[-1]}. "
                 )
+                context.log.info(told)
+            if len(reported) >= REPORTED_A_TICK:
+                return dg.SkipReason(f"{told}The next tick goes on.")
             requests = choose_runs(ingestion, context.instance)
         except FullStoryError as error:
             return dg.SkipReason(str(error))
         if not requests.runs:
-            return dg.SkipReason(requests.reason)
+            return dg.SkipReason(f"{told}{requests.reason}")
         context.log.info(requests.reason)
         return dg.SensorResult(run_requests=requests.runs)
 

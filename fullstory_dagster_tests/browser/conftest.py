@@ -12,13 +12,19 @@ import time
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
+from datetime import datetime, timedelta, timezone
 from pathlib import Path
 
 import pytest
 from playwright.sync_api import Page, sync_playwright
 
+from fullstory_dagster.simulator.config import SimulatorConfig
+from fullstory_dagster.simulator.process import SimulatorProcess
+
 REQUIRED = os.environ.get("FULLSTORY_TESTS_REQUIRE_SYSTEM_PACKAGES") == "1"
 START_S = 90
+ROOT = Path(__file__).resolve().parents[2]
+N_WINDOWS, N_LOADED = 5, 3
 
 
 @pytest.fixture(scope="session")
@@ -40,14 +46,33 @@ def screenshots(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
-def dagster_ui(chromium: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """``fullstory-dagster dev`` on a fresh demo of two windows that the command line loaded."""
+def simulator() -> Iterator[SimulatorProcess]:
+    with SimulatorProcess(SimulatorConfig(days=N_WINDOWS + 1, export_s=0, scale=0.3)) as running:
+        yield running
+
+
+@pytest.fixture(scope="session")
+def dagster_ui(chromium: str, simulator: SimulatorProcess, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """``fullstory-dagster dev`` on a fresh account: five windows, the first three loaded by the command line.
+
+    There is a schedule, for next January, so that the sensor does nothing before it is turned on.
+    """
     folder = tmp_path_factory.mktemp("ui")
+    today = datetime.now(timezone.utc).replace(hour=0, minute=0, second=0, microsecond=0)
+    start = today - timedelta(days=N_WINDOWS + 1)
     environment = {name: value for name, value in os.environ.items() if not name.startswith(("FULLSTORY_", "DAGSTER_"))}
+    environment |= {
+        "FULLSTORY_API_KEY": simulator.api_key,
+        "FULLSTORY_API_URL": simulator.url,
+        "FULLSTORY_START_DATE": f"{start:%Y-%m-%d}",
+        "FULLSTORY_SCHEDULE": "0 0 1 1 *",
+    }
     command = [sys.executable, "-m", "fullstory_dagster.cli"]
-    subprocess.run(
-        [*command, "demo", "--days", "2"], cwd=folder, env=environment, check=True, stdout=subprocess.DEVNULL
-    )
+    # With a Dagster home there already, a sync tells it what it loads.
+    (folder / "data" / "dagster").mkdir(parents=True)
+    shutil.copy(ROOT / "dagster.yaml", folder / "data" / "dagster")
+    end = f"{start + timedelta(days=N_LOADED):%Y-%m-%d}"
+    subprocess.run([*command, "sync", "--to", end], cwd=folder, env=environment, check=True, stdout=subprocess.DEVNULL)
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]

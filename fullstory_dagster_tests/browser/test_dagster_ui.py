@@ -8,7 +8,15 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import Page, expect
 
+from .conftest import N_LOADED, N_WINDOWS
+
 pytestmark = [pytest.mark.browser, pytest.mark.slow]
+
+
+def loaded_windows(page: Page) -> list[str]:
+    """Names of the windows in the list of partitions that are loaded, oldest first."""
+    named = page.get_by_text(re.compile(r"^\d{4}-\d\d-\d\d$")).all_inner_texts()
+    return sorted(set(named))[:N_LOADED]
 
 
 def test_lineage_leads_from_page_durations_back_to_raw_bundles(page: Page, screenshots: Path) -> None:
@@ -20,15 +28,15 @@ def test_lineage_leads_from_page_durations_back_to_raw_bundles(page: Page, scree
 
 def test_windows_that_the_command_line_loaded_are_green_partitions(page: Page, screenshots: Path) -> None:
     page.goto("/assets/fullstory/events?view=partitions")
-    expect(page.get_by_text("Materialized (2)")).to_be_visible(timeout=90_000)
-    expect(page.get_by_text("Missing (0)")).to_be_visible()
+    expect(page.get_by_text(f"Materialized ({N_LOADED})")).to_be_visible(timeout=90_000)
+    expect(page.get_by_text(f"Missing ({N_WINDOWS - N_LOADED})")).to_be_visible()
     page.screenshot(path=screenshots / "partitions.png")
 
 
 def test_a_window_materialized_by_a_click_shows_its_counts_and_a_preview(page: Page, screenshots: Path) -> None:
     page.goto("/assets/fullstory/events?view=partitions")
-    expect(page.get_by_text("Materialized (2)")).to_be_visible(timeout=90_000)
-    window = page.get_by_text(re.compile(r"^\d{4}-\d\d-\d\d$")).first.inner_text()
+    expect(page.get_by_text(f"Materialized ({N_LOADED})")).to_be_visible(timeout=90_000)
+    window = loaded_windows(page)[0]
     page.goto(f"/assets/fullstory/events?view=partitions&partition={window}")
     load_id = page.locator("tr", has=page.get_by_text("load id", exact=True)).first
     expect(load_id).to_be_visible()
@@ -54,3 +62,64 @@ def test_checks_of_events_are_listed_by_what_they_promise(page: Page, screenshot
     expect(page.get_by_text("every_row_is_accounted_for").first).to_be_visible()
     expect(page.get_by_text("no_event_stands_twice").first).to_be_visible()
     page.screenshot(path=screenshots / "checks.png")
+
+
+def test_three_windows_are_backfilled_from_the_ui(page: Page, screenshots: Path) -> None:
+    page.goto("/assets/fullstory/events?view=partitions")
+    expect(page.get_by_text(f"Materialized ({N_LOADED})")).to_be_visible(timeout=90_000)
+    windows = loaded_windows(page)
+    page.get_by_role("button", name="Materialize").first.click()
+    dialog = page.get_by_role("dialog")
+    expect(dialog.get_by_role("button", name="Launch")).to_be_visible()
+    dialog.get_by_role("textbox").first.fill(f"[{windows[0]}...{windows[-1]}]")
+    page.keyboard.press("Enter")
+    page.wait_for_timeout(1_000)
+    page.screenshot(path=screenshots / "backfill.png")
+    dialog.get_by_role("button", name="Launch").click()
+    # Leaving at once would take the request back.
+    expect(dialog).to_be_hidden(timeout=30_000)
+    page.goto("/runs?view=backfills")
+    for _ in range(40):
+        if page.get_by_text(re.compile(r"^(Completed|Success)$")).first.is_visible():
+            break
+        page.wait_for_timeout(2_000)
+        page.reload()
+    page.screenshot(path=screenshots / "backfills.png")
+    expect(page.get_by_text(re.compile(r"^(Completed|Success)$")).first).to_be_visible()
+    page.screenshot(path=screenshots / "backfills.png")
+
+
+def test_the_report_shows_its_pictures(page: Page, screenshots: Path) -> None:
+    page.goto("/assets/fullstory/experience_report")
+    named = page.locator("tr", has=page.get_by_text("How much came in?", exact=True)).first
+    for _ in range(45):
+        if named.is_visible():
+            break
+        page.wait_for_timeout(2_000)
+        page.reload()
+    named.get_by_text("Markdown").click()
+    picture = page.get_by_role("dialog").locator("img").first
+    expect(picture).to_be_visible()
+    assert picture.evaluate("image => image.complete && image.naturalWidth > 200")
+    page.screenshot(path=screenshots / "report_asset.png")
+
+
+def test_the_sensor_once_on_loads_what_is_missing(page: Page, screenshots: Path) -> None:
+    page.goto("/locations/fullstory/sensors/new_windows")
+    switch = page.locator("label", has=page.locator("input[type=checkbox]")).first
+    expect(switch).to_be_visible()
+    switch.click()
+    expect(page.locator("input[type=checkbox]").first).to_be_checked()
+    page.screenshot(path=screenshots / "sensor.png")
+    page.goto("/assets/fullstory/events?view=partitions")
+    for _ in range(90):
+        page.wait_for_timeout(2_000)
+        page.reload()
+        # Not `expect`, which fails at once or waits for its whole time.
+        shown = page.get_by_text(re.compile(r"^Materialized \(\d\)$"))
+        shown.wait_for()
+        if shown.inner_text() == f"Materialized ({N_WINDOWS})":
+            break
+    expect(page.get_by_text(f"Materialized ({N_WINDOWS})")).to_be_visible()
+    expect(page.get_by_text("Missing (0)")).to_be_visible()
+    page.screenshot(path=screenshots / "all_windows.png")

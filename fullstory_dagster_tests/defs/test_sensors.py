@@ -113,7 +113,7 @@ def test_a_gap_is_healed_and_its_neighbours_are_left_alone(
     ingestion = account.ingestion()
     sync(ingestion, end=day(2).end)
     sync(ingestion, start=day(4).start, end=day(5).end)
-    reason(tick())
+    # What is there is told to Dagster in the same tick.
     assert asked(tick()) == [
         ("raw_bundles", "2026-06-03", "2026-06-03"),
         ("raw_bundles", "2026-06-06", "2026-06-06"),
@@ -126,7 +126,8 @@ def test_what_the_command_line_loaded_is_told_to_dagster_and_not_asked_for(
     sync(account.ingestion())
     assert reason(tick()) == (
         "Reported 6 windows that the warehouse holds and Dagster did not know of, 2026-06-01 00:00 to "
-        "2026-06-02 00:00 UTC to 2026-06-06 00:00 to 2026-06-07 00:00 UTC."
+        "2026-06-02 00:00 UTC to 2026-06-06 00:00 to 2026-06-07 00:00 UTC. Nothing to ask for: of 6 windows 6 are "
+        "loaded."
     )
     for name in INGEST:
         assert len(instance.get_materialized_partitions(key_of(name))) == 6
@@ -418,7 +419,8 @@ def test_history_is_told_once_in_bounded_pieces(
     tick: Tick, account: AccountAt, instance: dg.DagsterInstance, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     sync(account.ingestion())
-    monkeypatch.setattr("fullstory_dagster.defs.history.REPORTED_A_TICK", 4)
+    for module in ("history", "sensors"):
+        monkeypatch.setattr(f"fullstory_dagster.defs.{module}.REPORTED_A_TICK", 4)
     assert reason(tick()).startswith("Reported 4 windows")
     assert reason(tick()).startswith("Reported 2 windows")
     assert reason(tick()).startswith("Nothing to ask for")
