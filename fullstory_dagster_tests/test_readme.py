@@ -95,7 +95,7 @@ def test_the_readme_names_every_command() -> None:
 
 @page
 def test_every_setting_named_is_one(page: Path) -> None:
-    named = set(re.findall(r"FULLSTORY_[A-Z][A-Z_]*", page.read_text()))
+    named = set(re.findall(r"FULLSTORY_(?!TESTS_)[A-Z][A-Z_]*", page.read_text()))
     in_files = {f"{setting.name}_FILE" for setting in SETTINGS if setting.is_secret}
     assert named <= {setting.name for setting in SETTINGS} | in_files
 

@@ -72,7 +72,7 @@ def build_assets(settings: Settings) -> list[dg.AssetsDefinition]:
         kinds={"fullstory", "gzip"},
         description=(
             "The export of each window, byte for byte as FullStory sent it, with a sidecar that says how it came. "
-            "Bound by the network; never needs the database."
+            "Bound by the network; never needs the database. When a window is there: docs/windows.md."
         ),
     )
     def raw_bundles(context: dg.AssetExecutionContext, account: dg.ResourceParam[FullStoryAccount]) -> Iterator[Any]:
@@ -120,7 +120,8 @@ def build_assets(settings: Settings) -> list[dg.AssetsDefinition]:
         kinds={"duckdb"},
         description=(
             "One row an event in the warehouse, every window exactly once: its rows are replaced as a whole, in one "
-            "transaction with its line in the load log."
+            "transaction with its line in the load log. Its columns: docs/schema.md; what to do about a window that is "
+            "not green: docs/troubleshooting.md."
         ),
         metadata={
             "dagster/column_schema": events_schema(),

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import dagster as dg
 
-from fullstory_dagster.defs.checks import report_completeness
+from fullstory_dagster.defs.checks import WINDOW_CHECKS, evaluate_windows, report_completeness
 from fullstory_dagster.defs.dbt.project import DbtProject
 from fullstory_dagster.defs.metadata import load_metadata
 from fullstory_dagster.defs.names import EVENTS, PARSED_EVENTS, RAW_BUNDLES, asset_key
@@ -23,7 +23,7 @@ REPORTED_A_TICK = 100
 def report_loads(
     instance: dg.DagsterInstance, ingestion: Ingestion, model_keys: Sequence[dg.AssetKey] = ()
 ) -> list[Window]:
-    """Report the loads this instance lacks as runless materializations, oldest first, and models that hold them.
+    """Report the loads this instance lacks as runless materializations, oldest first, checks and models that hold them.
 
     Args:
         instance: Dagster's storage.
@@ -51,7 +51,10 @@ def report_loads(
         if load.load_id <= built_up_to:
             for model_key in model_keys:
                 _report(instance, model_key, key, load)
-    return [load.window for load in lacking]
+    windows = [load.window for load in lacking]
+    for evaluation in evaluate_windows(instance, ingestion, windows, WINDOW_CHECKS):
+        instance.report_runless_asset_event(evaluation)
+    return windows
 
 
 def report_loads_to_home(ingestion: Ingestion) -> None:

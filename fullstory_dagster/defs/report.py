@@ -30,7 +30,7 @@ def build_report(settings: Settings) -> dg.AssetsDefinition:
         kinds={"altair", "html"},
         automation_condition=follow_models(),
         description="One HTML file with the pictures people ask for most and a session explorer, for the newest four "
-        "weeks. It needs no network; open it in a browser.",
+        "weeks. It needs no network; open it in a browser. What else can be asked, with the SELECT: docs/analytics.md.",
     )
     def experience_report(
         context: dg.AssetExecutionContext, account: dg.ResourceParam[FullStoryAccount]

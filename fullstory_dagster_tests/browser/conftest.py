@@ -45,13 +45,13 @@ def screenshots(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def simulator() -> Iterator[SimulatorProcess]:
     with SimulatorProcess(SimulatorConfig(days=N_WINDOWS + 1, export_s=0, scale=0.3)) as running:
         yield running
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def dagster_ui(chromium: str, simulator: SimulatorProcess, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """``fullstory-dagster dev`` on a fresh account: five windows, the first three loaded by the command line.
 

@@ -64,7 +64,7 @@ def test_checks_of_events_are_listed_by_what_they_promise(page: Page, screenshot
     page.screenshot(path=screenshots / "checks.png")
 
 
-def test_three_windows_are_backfilled_from_the_ui(page: Page, screenshots: Path) -> None:
+def test_a_backfill_and_the_sensor_fill_every_window_and_the_report_follows(page: Page, screenshots: Path) -> None:
     page.goto("/assets/fullstory/events?view=partitions")
     expect(page.get_by_text(f"Materialized ({N_LOADED})")).to_be_visible(timeout=90_000)
     windows = loaded_windows(page)
@@ -78,25 +78,23 @@ def test_three_windows_are_backfilled_from_the_ui(page: Page, screenshots: Path)
     dialog.get_by_role("button", name="Launch").click()
     # Leaving at once would take the request back.
     expect(dialog).to_be_hidden(timeout=30_000)
-    page.goto("/runs?view=backfills")
-    for _ in range(40):
-        if page.get_by_text(re.compile(r"^(Completed|Success)$")).first.is_visible():
-            break
-        page.wait_for_timeout(2_000)
-        page.reload()
-    page.screenshot(path=screenshots / "backfills.png")
-    expect(page.get_by_text(re.compile(r"^(Completed|Success)$")).first).to_be_visible()
+
+    page.goto("/locations/fullstory/sensors/new_windows")
+    switch = page.locator("label", has=page.locator("input[type=checkbox]")).first
+    expect(switch).to_be_visible()
+    switch.click()
+    expect(page.locator("input[type=checkbox]").first).to_be_checked()
+    page.screenshot(path=screenshots / "sensor.png")
+
+    until_shown(page, "/assets/fullstory/events?view=partitions", f"Materialized ({N_WINDOWS})")
+    expect(page.get_by_text("Missing (0)")).to_be_visible()
+    page.screenshot(path=screenshots / "all_windows.png")
+    until_shown(page, "/runs?view=backfills", re.compile(r"^Success$"))
+    expect(page.get_by_text(f"{N_LOADED} partitions").first).to_be_visible()
     page.screenshot(path=screenshots / "backfills.png")
 
-
-def test_the_report_shows_its_pictures(page: Page, screenshots: Path) -> None:
-    page.goto("/assets/fullstory/experience_report")
+    until_shown(page, "/assets/fullstory/experience_report", "How much came in?")
     named = page.locator("tr", has=page.get_by_text("How much came in?", exact=True)).first
-    for _ in range(45):
-        if named.is_visible():
-            break
-        page.wait_for_timeout(2_000)
-        page.reload()
     named.get_by_text("Markdown").click()
     picture = page.get_by_role("dialog").locator("img").first
     expect(picture).to_be_visible()
@@ -104,22 +102,12 @@ def test_the_report_shows_its_pictures(page: Page, screenshots: Path) -> None:
     page.screenshot(path=screenshots / "report_asset.png")
 
 
-def test_the_sensor_once_on_loads_what_is_missing(page: Page, screenshots: Path) -> None:
-    page.goto("/locations/fullstory/sensors/new_windows")
-    switch = page.locator("label", has=page.locator("input[type=checkbox]")).first
-    expect(switch).to_be_visible()
-    switch.click()
-    expect(page.locator("input[type=checkbox]").first).to_be_checked()
-    page.screenshot(path=screenshots / "sensor.png")
-    page.goto("/assets/fullstory/events?view=partitions")
-    for _ in range(90):
-        page.wait_for_timeout(2_000)
+def until_shown(page: Page, url: str, text: str | re.Pattern[str]) -> None:
+    """Look at a page again and again until a text is there: three minutes of a daemon's pauses at most."""
+    page.goto(url)
+    for _ in range(60):
+        page.wait_for_timeout(2_500)
+        if page.get_by_text(text).first.is_visible():
+            return
         page.reload()
-        # Not `expect`, which fails at once or waits for its whole time.
-        shown = page.get_by_text(re.compile(r"^Materialized \(\d\)$"))
-        shown.wait_for()
-        if shown.inner_text() == f"Materialized ({N_WINDOWS})":
-            break
-    expect(page.get_by_text(f"Materialized ({N_WINDOWS})")).to_be_visible()
-    expect(page.get_by_text("Missing (0)")).to_be_visible()
-    page.screenshot(path=screenshots / "all_windows.png")
+    expect(page.get_by_text(text).first).to_be_visible()

@@ -149,8 +149,8 @@ def test_gaps_heal_oldest_first_over_restarts_and_a_permanent_failure_waits_for_
             day(5).start + HALF_PAST,
             # An hour after the failure, which came half a minute after the tick.
             day(5).start + HALF_PAST + 2 * HOUR,
-            # The first tick tells the new home what is loaded.
-            day(8).start + HALF_PAST + HOUR,
+            # The first tick tells the new home what is loaded, and asks for the rest.
+            day(8).start + HALF_PAST,
         ]
         # One for June 1, three days long; six for June 3; and each that came, once.
         assert answers_to_starts(simulator) == {404: 1, 503: RetryPolicy().max_requests, 200: 5}

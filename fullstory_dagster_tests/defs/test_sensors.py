@@ -12,8 +12,10 @@ from typing import Any
 
 import dagster as dg
 import pytest
+from dagster._core.storage.asset_check_execution_record import AssetCheckExecutionRecordStatus
 
 from fullstory_dagster.api import FullStoryClient
+from fullstory_dagster.defs.checks import WINDOW_CHECKS
 from fullstory_dagster.defs.names import LOAD_JOB
 from fullstory_dagster.defs.partitions import key_range_tags
 from fullstory_dagster.defs.requests import RUNS_UNDER_WAY, WINDOWS_A_RUN
@@ -131,6 +133,10 @@ def test_what_the_command_line_loaded_is_told_to_dagster_and_not_asked_for(
     )
     for name in INGEST:
         assert len(instance.get_materialized_partitions(key_of(name))) == 6
+    for check in WINDOW_CHECKS:
+        key = dg.AssetCheckKey(key_of("events"), check)
+        told = instance.event_log_storage.get_asset_check_execution_history(key, limit=20)
+        assert [record.status for record in told] == [AssetCheckExecutionRecordStatus.SUCCEEDED] * 6, check
     # They are not built, and Dagster is not told that they were.
     assert instance.get_materialized_partitions(key_of("sessions")) == set()
     assert reason(tick()) == "Nothing to ask for: of 6 windows 6 are loaded."
@@ -211,7 +217,6 @@ def test_a_bundle_that_came_after_a_failure_is_not_fetched_again(
 ) -> None:
     ingestion = account.ingestion()
     sync(ingestion, start=day(2).start)
-    reason(tick())
     ingestion.attempts.record_failure(day(1), "fetch", ServerError("FullStory answered 503."), NOW - 2 * HOUR)
     assert materialize("raw_bundles", 1).success
     assert "1 are under way" in reason(tick())

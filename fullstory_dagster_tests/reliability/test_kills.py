@@ -213,11 +213,11 @@ def test_a_kill_after_any_durable_step_costs_nothing(
     appended = range(parsed[-1] + 1, len(steps) + 1) if parsed else range(0)
     n_steps = (parsed[-1] if parsed else len(steps)) * 2 // N_DAYS + 1
     assert n_steps > 10, steps
-    every = count(n_steps // (6 if scenario == command else 3), full=1)
+    every = count(n_steps // (3 if scenario == command else 2), full=1)
     assert has_to_fail or any("warehouse.duckdb" in steps[n - 1] for n in appended), steps
     reached: Counter[str] = Counter()
     n_different = 0
-    for n in (*range(1, n_steps + 1, every), *appended[:: count(max(len(appended) // 3, 1), full=1)]):
+    for n in (*range(1, n_steps + 1, every), *appended[:: count(max(len(appended) // 2, 1), full=1)]):
         account = prepared(f"killed after {n}")
         made = traced(account, *arguments, kill_after=n)
         assert len(made) >= n
@@ -304,7 +304,7 @@ def test_a_kill_at_any_moment_costs_nothing(
     n_different = 0
     # Every other one has its bundles already, so that parsing and appending are met as often as fetching.
     is_fetched = False
-    while sum(reached.values()) < count(6, full=50):
+    while sum(reached.values()) < count(4, full=50):
         account = fetched() if is_fetched else Account(tmp_path / "killed", large.url)
         # Python and its libraries are being imported in the first part, which no kill can do anything to.
         started = time.monotonic()
