@@ -20,11 +20,6 @@ _ASKS_FOR_TESTS = ("FULLSTORY_REAL_", "FULLSTORY_CONTRACT_", "FULLSTORY_TESTS_")
 """Variables that say which tests to run; they are no settings."""
 
 
-def pytest_xdist_auto_num_workers() -> int:
-    """One worker more than there are cores: now and then one waits, for a daemon's next tick or a lock."""
-    return (os.cpu_count() or 1) + 1
-
-
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Files that take longest first, so that no worker is left alone with one at the end."""
     weights: dict[Path, int] = {}
