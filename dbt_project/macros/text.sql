@@ -97,7 +97,6 @@
 {% endmacro %}
 
 
-{#- A variable out of CustomVars as a type; NULL where it is absent or does not fit. Names hold dots, so they are quoted. -#}
 {#- The custom variables of one kind, `user_` or `page_`, as a JSON object; NULL where there is none. -#}
 {% macro json_variables(json, prefix) %}{{ return(adapter.dispatch('json_variables')(json, prefix)) }}{% endmacro %}
 
@@ -110,6 +109,7 @@
 {%- endmacro %}
 
 
+{#- A variable out of CustomVars as a type; NULL where it is absent or does not fit. Names hold dots, so they are quoted. -#}
 {% macro json_variable(json, name, type) %}{{ return(adapter.dispatch('json_variable')(json, name, type)) }}{% endmacro %}
 
 {% macro default__json_variable(json, name, type) %}

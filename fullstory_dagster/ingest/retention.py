@@ -5,38 +5,56 @@ from __future__ import annotations
 from contextlib import ExitStack, suppress
 from datetime import timedelta
 
-from fullstory_dagster.errors import WindowBusyError
+from fullstory_dagster.errors import WarehouseLockedError, WindowBusyError
 from fullstory_dagster.ingest.ingestion import Ingestion
 from fullstory_dagster.store.retention import expire_windows
+from fullstory_dagster.store.warehouse import Load
 from fullstory_dagster.windows import Window
+
+_TOGETHER = 100
+"""Windows that are deleted in one transaction; each of them holds its lock, which is an open file, meanwhile."""
 
 
 def delete_expired_events(ingestion: Ingestion) -> list[Window]:
     """Delete events, rejects and Parquet of windows past ``FULLSTORY_KEEP_EVENTS_DAYS``.
 
+    What somebody else is at work on, a window or the whole warehouse, has its turn next time.
+
     Returns:
         list: the windows, oldest first; dbt has to build them again, which takes out what it made of them.
-
-    Raises:
-        WarehouseLockedError: somebody else held the warehouse for too long; it is done next time.
     """
     if ingestion.settings.keep_events_days is None:
         return []
-    expired: list[Window] = []
+    deleted: list[Window] = []
+    with suppress(WarehouseLockedError):
+        loads = ingestion.warehouse.current_loads()
+        past = {window for window, load in loads.items() if ingestion.is_expired(window) and _has_rows(load)}
+        # Also what a crash left here after the rows were gone.
+        past |= {w for w in ingestion.dataset.windows(ingestion.settings.grid.length) if ingestion.is_expired(w)}
+        in_order = sorted(past)
+        for at in range(0, len(in_order), _TOGETHER):
+            deleted += _delete_together(ingestion, in_order[at : at + _TOGETHER])
+    return deleted
+
+
+def _delete_together(ingestion: Ingestion, windows: list[Window]) -> list[Window]:
     with ExitStack() as stack:
-        for window, load in ingestion.warehouse.current_loads().items():
-            if ingestion.is_expired(window) and load.rows_kept + load.rows_rejected:
-                # One that a run is at work on has its turn next time.
-                with suppress(WindowBusyError):
-                    stack.enter_context(ingestion.window_locks.held(window, timeout_s=0))
-                    expired.append(window)
-        if expired:
-            expire_windows(ingestion.warehouse, expired, ingestion.clock.now())
-        for window in ingestion.dataset.windows(ingestion.settings.grid.length):
-            # Also what a crash left here after the rows were gone.
-            if ingestion.is_expired(window):
-                ingestion.dataset.delete(window)
-    return expired
+        held = []
+        for window in windows:
+            with suppress(WindowBusyError):
+                stack.enter_context(ingestion.window_locks.held(window, timeout_s=0))
+                held.append(window)
+        loads = ingestion.warehouse.current_loads()
+        full = [window for window in held if window in loads and _has_rows(loads[window])]
+        if full:
+            expire_windows(ingestion.warehouse, full, ingestion.clock.now())
+        for window in held:
+            ingestion.dataset.delete(window)
+    return full
+
+
+def _has_rows(load: Load) -> bool:
+    return load.rows_kept + load.rows_rejected > 0
 
 
 def delete_old_bundles(ingestion: Ingestion) -> int:

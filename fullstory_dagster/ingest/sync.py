@@ -203,9 +203,10 @@ def _load_each(
                 progress(ended, n_ended, len(windows))
             if isinstance(ended.error, _ENDS_THE_SYNC):
                 break
+        else:
+            summary.expired = delete_expired_events(ingestion)
     tried = {load.window for load in summary.loaded} | summary.skipped.keys() | summary.failed.keys()
     summary.skipped.update({window: "not tried after that failure" for window in windows if window not in tried})
-    summary.expired = delete_expired_events(ingestion)
     if summary.loaded:
         delete_old_bundles(ingestion)
     summary.seconds = time.perf_counter() - started

@@ -10,7 +10,7 @@ import io
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import date, datetime, time, timezone
+from datetime import datetime, time, timezone
 from typing import Any
 
 import altair as alt
@@ -18,6 +18,7 @@ import polars as pl
 
 from fullstory_dagster.report.reading import LATEST_DAYS, REPORT_DAYS, ReportData, Rows
 from fullstory_dagster.store.load_summary import hours_after_end
+from fullstory_dagster.store.tables import LOADS
 from fullstory_dagster.store.warehouse import Load
 
 WIDE_PX = 560
@@ -190,7 +191,7 @@ def load_pictures(loads: Sequence[Load]) -> list[Picture]:
             "How much came in?",
             f"Rows of each window, the newest {_N_WINDOWS} at most, by what became of them.",
             _windows(shown, _FATES, "rows"),
-            "_loads",
+            LOADS,
             is_public=True,
         ),
         Picture(
@@ -198,7 +199,7 @@ def load_pictures(loads: Sequence[Load]) -> list[Picture]:
             "How long after its end was a window there?",
             "Hours from the end of the window to its rows being in the warehouse.",
             _windows(shown, {"hours": (hours_after_end, _BLUE)}, "hours"),
-            "_loads",
+            LOADS,
             is_public=True,
         ),
         Picture(
@@ -206,7 +207,7 @@ def load_pictures(loads: Sequence[Load]) -> list[Picture]:
             "Where did the time go?",
             "Seconds that each stage took for a window.",
             _windows(shown, _STAGES, "seconds"),
-            "_loads",
+            LOADS,
             is_public=True,
         ),
         Picture(
@@ -214,7 +215,7 @@ def load_pictures(loads: Sequence[Load]) -> list[Picture]:
             "How large were the bundles?",
             "Megabytes of each window's bundles, compressed as FullStory sent them.",
             _windows(shown, {"MB": (lambda load: load.bundle_bytes / 1e6, _GREEN)}, "MB"),
-            "_loads",
+            LOADS,
             is_public=True,
         ),
     ]
@@ -344,10 +345,6 @@ def _people(rows: Rows) -> Any:
         )
         .properties(height=_HEIGHT_PX)
     )
-
-
-def _instant(day: date) -> datetime:
-    return datetime.combine(day, time(), timezone.utc)
 
 
 def _day_axis(n_days: int) -> alt.Axis:

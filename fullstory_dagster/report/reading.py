@@ -1,4 +1,4 @@
-"""What the report shows, read from the marts: a handful of short SELECTs, all under one lock."""
+"""What the report shows: the load log, then a handful of short SELECTs on the marts, all under one lock."""
 
 from __future__ import annotations
 

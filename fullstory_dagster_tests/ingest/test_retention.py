@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from datetime import timedelta
 
 import pytest
@@ -99,7 +101,40 @@ def test_a_window_that_a_run_is_at_work_on_has_its_turn_later(
     other = make_ingestion(keep_events_days=KEEP)
     with other.window_locks.held(day(1), timeout_s=0):
         assert delete_expired_events(ingestion) == [day(2)]
+        assert ingestion.dataset.get(day(1)), "the run that is at work on it needs its Parquet"
     assert delete_expired_events(ingestion) == [day(1)]
+
+
+def test_a_warehouse_that_is_held_loses_no_summary_and_is_cleared_next_time(
+    make_ingestion: MakeIngestion, clock: SettableClock
+) -> None:
+    sync(make_ingestion(), end=day(3).start)
+    clock.at = day(2).end + timedelta(days=KEEP)
+    ingestion = make_ingestion(keep_events_days=KEEP, lock_timeout_s=1)
+    # Another process's connection, so that it is DuckDB's own lock as well.
+    held = "import duckdb, sys; c = duckdb.connect(sys.argv[1]); print(1, flush=True); sys.stdin.read()"
+    command = [sys.executable, "-c", held, str(ingestion.warehouse.path)]
+    loads = ingestion.warehouse.current_loads()
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as holder:
+        assert holder.stdout
+        holder.stdout.readline()
+        assert delete_expired_events(ingestion) == []
+        assert holder.stdin
+        holder.stdin.close()
+    assert ingestion.warehouse.current_loads() == loads
+    assert delete_expired_events(ingestion) == [day(1), day(2)]
+
+
+def test_many_windows_go_in_bounded_pieces(
+    make_ingestion: MakeIngestion, clock: SettableClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sync(make_ingestion(), end=day(4).start)
+    clock.at = day(3).end + timedelta(days=KEEP)
+    monkeypatch.setattr("fullstory_dagster.ingest.retention._TOGETHER", 2)
+    ingestion = make_ingestion(keep_events_days=KEEP)
+    assert delete_expired_events(ingestion) == [day(1), day(2), day(3)]
+    assert hours(ingestion) == []
+    assert ingestion.dataset.windows(ingestion.settings.grid.length) == []
 
 
 def test_a_time_to_keep_that_is_shorter_than_the_delay_is_refused(make_ingestion: MakeIngestion) -> None:

@@ -3,48 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from datetime import date, datetime, timedelta, timezone
+from datetime import date, datetime, timedelta
 from typing import Any
 
 from fullstory_dagster.report.reading import ReportData
-from fullstory_dagster.store.warehouse import Load
-from fullstory_dagster.windows import Window
+from fullstory_dagster_tests.sample_loads import load
 
 LAST = date(2026, 6, 14)
 HOSTILE = "</script><img src=x onerror=alert(1)>&\u2028"
 """What a visitor may type, or a site may call things."""
-
-
-def load(number: int, **changes: Any) -> Load:
-    """The load of a day of June 2026, a hundred rows for each day of the month."""
-    start = datetime(2026, 6, number, tzinfo=timezone.utc)
-    at = datetime(2026, 6, number + 2, 1)  # noqa: DTZ001 - as DuckDB gives it
-    made = Load(
-        load_id=number,
-        window=Window(start, start + timedelta(days=1)),
-        api="segment",
-        export_id="e1",
-        bundle_bytes=20_000 * number,
-        rows_in=100 * number,
-        rows_kept=100 * number - 3,
-        rows_rejected=1,
-        rows_outside=2,
-        rows_duplicate=0,
-        rows_forgotten=0,
-        rows_expired=0,
-        values_misfit=0,
-        min_event_start_at=None,
-        max_event_start_at=None,
-        requested_at=at,
-        received_at=at,
-        loaded_at=at,
-        fetch_s=1.0,
-        parse_s=0.5,
-        append_s=0.1 * number,
-        settings={"segment_id": "everyone", "fields": []},
-        dagster_run_id=None,
-    )
-    return replace(made, **changes)
 
 
 def report_data(**changes: Any) -> ReportData:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from fullstory_dagster.store.load_summary import summarize_loads
-from fullstory_dagster_tests.report.made_up import load
+from fullstory_dagster_tests.sample_loads import load
 
 
 def test_nothing_loaded_is_nothing_to_sum_up() -> None:

@@ -33,7 +33,7 @@ def build_dbt_assets(settings: Settings) -> dg.AssetsDefinition:
     """The models of the dbt project for one account."""
     project = DbtProject(settings)
     manifest = project.manifest()
-    translator = ModelTranslator(settings.schema, project.column_sources())
+    translator = ModelTranslator(settings.schema, project.column_sources(manifest))
 
     @dbt_assets(
         manifest=manifest,

@@ -7,7 +7,6 @@ from typing import Any, cast
 
 import sqlglot
 from sqlglot import exp
-from sqlglot.errors import SqlglotError
 from sqlglot.optimizer.qualify import qualify
 from sqlglot.optimizer.scope import Scope, build_scope
 
@@ -32,8 +31,8 @@ def column_sources(manifest: Mapping[str, Any], compiled: Mapping[str, str], dia
     for name in _upstream_first(manifest, nodes):
         try:
             found = _trace(compiled[name], columns, dialect)
-        except (SqlglotError, KeyError):
-            # A model that cannot be read has no lineage, and is built all the same.
+        except Exception:  # noqa: S112
+            # Whatever the parser makes of somebody's SQL: without lineage the model is shown and built all the same.
             continue
         traced[name] = found
         columns[name] = list(found)

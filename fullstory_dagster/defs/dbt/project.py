@@ -86,13 +86,12 @@ class DbtProject:
             manifest: dict[str, Any] = json.loads(self.manifest_path.read_text())
         return manifest
 
-    def column_sources(self) -> Sources:
-        """What columns of models are made of, traced anew only where the manifest is.
+    def column_sources(self, manifest: dict[str, Any]) -> Sources:
+        """What columns of the manifest's models are made of, traced anew only where the manifest is made anew.
 
         dbt compiles the models against an empty database in memory: the warehouse may be held by somebody, or not be
         there yet. Without lineage, because a model cannot be compiled so, everything else works.
         """
-        manifest = self.manifest()
         path = self.manifest_path.with_name("column_sources.json")
         with FileLock(self.target / ".manifest.lock"):
             if not path.exists() or path.stat().st_mtime < self.manifest_path.stat().st_mtime:
