@@ -4,13 +4,8 @@ from __future__ import annotations
 
 import os
 import shutil
-import signal
-import socket
 import subprocess
 import sys
-import time
-import urllib.error
-import urllib.request
 from collections.abc import Iterator
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
@@ -20,9 +15,9 @@ from playwright.sync_api import Page, sync_playwright
 
 from fullstory_dagster.simulator.config import SimulatorConfig
 from fullstory_dagster.simulator.process import SimulatorProcess
+from fullstory_dagster_tests.running_dev import running_dev, surroundings
 
 REQUIRED = os.environ.get("FULLSTORY_TESTS_REQUIRE_SYSTEM_PACKAGES") == "1"
-START_S = 90
 ROOT = Path(__file__).resolve().parents[2]
 N_WINDOWS, N_LOADED = 5, 3
 
@@ -60,44 +55,20 @@ def dagster_ui(chromium: str, simulator: SimulatorProcess, tmp_path_factory: pyt
     folder = tmp_path_factory.mktemp("ui")
     today = datetime.now(timezone.utc).replace(hour=0, minute=0, second=0, microsecond=0)
     start = today - timedelta(days=N_WINDOWS + 1)
-    environment = {name: value for name, value in os.environ.items() if not name.startswith(("FULLSTORY_", "DAGSTER_"))}
-    environment |= {
+    settings = {
         "FULLSTORY_API_KEY": simulator.api_key,
         "FULLSTORY_API_URL": simulator.url,
         "FULLSTORY_START_DATE": f"{start:%Y-%m-%d}",
         "FULLSTORY_SCHEDULE": "0 0 1 1 *",
     }
-    command = [sys.executable, "-m", "fullstory_dagster.cli"]
     # With a Dagster home there already, a sync tells it what it loads.
     (folder / "data" / "dagster").mkdir(parents=True)
     shutil.copy(ROOT / "dagster.yaml", folder / "data" / "dagster")
     end = f"{start + timedelta(days=N_LOADED):%Y-%m-%d}"
-    subprocess.run([*command, "sync", "--to", end], cwd=folder, env=environment, check=True, stdout=subprocess.DEVNULL)
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    log = folder / "dev.log"
-    with log.open("wb") as output:
-        process = subprocess.Popen(
-            [*command, "dev", "--port", str(port)],
-            cwd=folder,
-            env=environment,
-            stdout=output,
-            stderr=subprocess.STDOUT,
-            start_new_session=True,
-        )
-        try:
-            url = f"http://127.0.0.1:{port}"
-            _wait_until_it_answers(url, process, log)
-            yield url
-        finally:
-            # Not Ctrl-C's signal: a script in the background may have it ignored, and its children with it.
-            process.terminate()
-            try:
-                process.wait(timeout=30)
-            except subprocess.TimeoutExpired:
-                os.killpg(process.pid, signal.SIGKILL)
-                process.wait()
+    command = [sys.executable, "-m", "fullstory_dagster.cli", "sync", "--to", end]
+    subprocess.run(command, cwd=folder, env=surroundings(settings), check=True, stdout=subprocess.DEVNULL)
+    with running_dev(folder, settings) as url:
+        yield url
 
 
 @pytest.fixture
@@ -109,16 +80,3 @@ def page(chromium: str, dagster_ui: str) -> Iterator[Page]:
         page.set_default_timeout(30_000)
         yield page
         browser.close()
-
-
-def _wait_until_it_answers(url: str, process: subprocess.Popen[bytes], log: Path) -> None:
-    deadline = time.monotonic() + START_S
-    while time.monotonic() < deadline:
-        if process.poll() is not None:
-            break
-        try:
-            urllib.request.urlopen(f"{url}/server_info", timeout=2).close()
-            return
-        except (urllib.error.URLError, OSError):
-            time.sleep(0.5)
-    pytest.fail(f"dagster dev did not answer within {START_S} s:\n{log.read_text()[-3000:]}")

@@ -3,12 +3,7 @@
 from __future__ import annotations
 
 import json
-import os
-import socket
-import subprocess
-import sys
 import time
-import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -22,6 +17,7 @@ import pytest
 from fullstory_dagster.simulator.config import SimulatorConfig
 from fullstory_dagster.simulator.process import SimulatorProcess
 from fullstory_dagster_tests.counts import IS_SOAK
+from fullstory_dagster_tests.running_dev import running_dev
 
 pytestmark = [
     pytest.mark.soak,
@@ -110,36 +106,16 @@ def deployment(simulator: SimulatorProcess, tmp_path: Path) -> Iterator[Deployme
     start = datetime.now(timezone.utc).replace(hour=0, minute=0, second=0, microsecond=0) - timedelta(
         days=N_WINDOWS + 1
     )
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    environment = {name: value for name, value in os.environ.items() if not name.startswith(("FULLSTORY_", "DAGSTER_"))}
-    environment |= {
+    settings = {
         "FULLSTORY_API_KEY": simulator.api_key,
         "FULLSTORY_API_URL": simulator.url,
         "FULLSTORY_START_DATE": f"{start:%Y-%m-%d}",
         # The sensor rests: everything here is started by hand.
         "FULLSTORY_SCHEDULE": "0 0 1 1 *",
     }
-    command = [sys.executable, "-m", "fullstory_dagster.cli", "dev", "--port", str(port)]
-    with (tmp_path / "dev.log").open("wb") as log:
-        process = subprocess.Popen(command, cwd=tmp_path, env=environment, stdout=log, stderr=subprocess.STDOUT)
-        url = f"http://127.0.0.1:{port}"
-        try:
-            _wait(lambda: _answers(url), 120, "dagster dev did not answer")
-            keys = [f"{start + timedelta(days=number):%Y-%m-%d}" for number in range(N_WINDOWS)]
-            yield Deployment(tmp_path, url, keys)
-        finally:
-            process.terminate()
-            process.wait(timeout=60)
-
-
-def _answers(url: str) -> bool:
-    try:
-        urllib.request.urlopen(f"{url}/server_info", timeout=2).close()
-    except (urllib.error.URLError, OSError):
-        return False
-    return True
+    keys = [f"{start + timedelta(days=number):%Y-%m-%d}" for number in range(N_WINDOWS)]
+    with running_dev(tmp_path, settings) as url:
+        yield Deployment(tmp_path, url, keys)
 
 
 def _wait(is_so: Callable[[], bool], seconds: float, otherwise: str) -> None:
