@@ -165,6 +165,13 @@ SETTINGS: tuple[Setting, ...] = (
         values.read_whole_number(7, 36500, "days"),
     ),
     Setting(
+        "FULLSTORY_KEEP_RUNS_DAYS",
+        "keep_runs_days",
+        "for ever",
+        "Dagster's finished runs that began more days ago are deleted, with their events and logs; no data is.",
+        values.read_whole_number(1, 36500, "days"),
+    ),
+    Setting(
         "FULLSTORY_MIN_ROWS_PCT",
         "min_rows_pct",
         "50",
@@ -261,6 +268,7 @@ class Settings:
     truncate_ip: bool = False
     keep_bundles_days: int | None = None
     keep_events_days: int | None = None
+    keep_runs_days: int | None = None
     min_rows_pct: int = 50
     max_bundle_gb: int = 50
     max_bundle_ratio: int = 200

@@ -103,6 +103,7 @@ WRONG = [
     ("TRUNCATE_IP", "maybe", "1 or 0"),
     ("KEEP_BUNDLES_DAYS", "0", "from 1 to 36500"),
     ("KEEP_EVENTS_DAYS", "6", "from 7 to 36500"),
+    ("KEEP_RUNS_DAYS", "0", "from 1 to 36500"),
     ("MIN_ROWS_PCT", "101", "from 0 to 100"),
     ("MAX_BUNDLE_GB", "0", "from 1 to 10000"),
     ("MAX_BUNDLE_RATIO", "5", "from 10 to 2000"),

@@ -18,6 +18,7 @@ from fullstory_dagster.defs.failures import as_failure, raise_for_failed, window
 from fullstory_dagster.defs.metadata import (
     Metadata,
     bundle_metadata,
+    documented_in,
     events_lineage,
     events_schema,
     load_metadata,
@@ -74,6 +75,7 @@ def build_assets(settings: Settings) -> list[dg.AssetsDefinition]:
             "The export of each window, byte for byte as FullStory sent it, with a sidecar that says how it came. "
             "Bound by the network; never needs the database. When a window is there: docs/windows.md."
         ),
+        metadata=documented_in("windows.md"),
     )
     def raw_bundles(context: dg.AssetExecutionContext, account: dg.ResourceParam[FullStoryAccount]) -> Iterator[Any]:
         windows = windows_of(context, grid)
@@ -93,9 +95,13 @@ def build_assets(settings: Settings) -> list[dg.AssetsDefinition]:
         kinds={"polars", "parquet"},
         description=(
             "The window's events as Parquet, every field typed and everything else kept in CustomVars, with the rows "
-            "that could not be typed beside it. A dataset of its own, partitioned by window."
+            "that could not be typed beside it. A dataset of its own, partitioned by window; columns: docs/schema.md."
         ),
-        metadata={"dagster/column_schema": parquet_schema(), "dagster/uri": str(settings.store_dir / "events")},
+        metadata={
+            **documented_in("schema.md"),
+            "dagster/column_schema": parquet_schema(),
+            "dagster/uri": str(settings.store_dir / "events"),
+        },
     )
     def parsed_events(context: dg.AssetExecutionContext, account: dg.ResourceParam[FullStoryAccount]) -> Iterator[Any]:
         windows = windows_of(context, grid)
@@ -124,6 +130,7 @@ def build_assets(settings: Settings) -> list[dg.AssetsDefinition]:
             "not green: docs/troubleshooting.md."
         ),
         metadata={
+            **documented_in("troubleshooting.md"),
             "dagster/column_schema": events_schema(),
             "dagster/column_lineage": events_lineage(parsed_key),
             "dagster/table_name": f"{settings.schema}.{EVENTS}",

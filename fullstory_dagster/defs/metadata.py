@@ -7,6 +7,7 @@ from typing import Any
 import dagster as dg
 import polars as pl
 
+from fullstory_dagster.defs.home import PROJECT_ROOT
 from fullstory_dagster.fields import EVENT_COLUMNS
 from fullstory_dagster.store.bundles import StoredBundle
 from fullstory_dagster.store.dataset import ParsedWindow
@@ -43,6 +44,12 @@ def events_lineage(parsed_events: dg.AssetKey) -> dg.TableColumnLineage:
     """Columns of the events table are those of the Parquet dataset under the same names."""
     names = [column.name for column in parquet_schema().columns]
     return dg.TableColumnLineage({name: [dg.TableColumnDep(parsed_events, name)] for name in names})
+
+
+def documented_in(page: str) -> Metadata:
+    """A page of ``docs/`` beside the code in the list of what to open."""
+    reference = dg.LocalFileCodeReference(file_path=str(PROJECT_ROOT / "docs" / page), label=f"docs/{page}")
+    return {"dagster/code_references": dg.CodeReferencesMetadataValue(code_references=[reference])}
 
 
 def bundle_metadata(bundle: StoredBundle) -> Metadata:

@@ -9,6 +9,7 @@ import dagster as dg
 
 from fullstory_dagster.defs.automation import follow_models
 from fullstory_dagster.defs.failures import as_failure
+from fullstory_dagster.defs.metadata import documented_in
 from fullstory_dagster.defs.names import EVENTS, EXPERIENCE_REPORT, GROUP_REPORT, asset_key
 from fullstory_dagster.defs.resources import FullStoryAccount
 from fullstory_dagster.report.reading import MARTS, NothingToReportError
@@ -31,6 +32,7 @@ def build_report(settings: Settings) -> dg.AssetsDefinition:
         automation_condition=follow_models(),
         description="One HTML file with the pictures people ask for most and a session explorer, for the newest four "
         "weeks. It needs no network; open it in a browser. What else can be asked, with the SELECT: docs/analytics.md.",
+        metadata=documented_in("analytics.md"),
     )
     def experience_report(
         context: dg.AssetExecutionContext, account: dg.ResourceParam[FullStoryAccount]

@@ -142,6 +142,7 @@ def account(_account: AccountAt, simulator: SimulatorProcess) -> AccountAt:
             shutil.rmtree(path)
         elif path.is_file():
             path.unlink()
+    (data_dir / "dbt" / "published" / "test_results.json").unlink(missing_ok=True)
     return _account
 
 

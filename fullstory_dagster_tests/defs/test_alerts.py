@@ -72,7 +72,7 @@ def failed(definitions: dg.Definitions, instance: dg.DagsterInstance, materializ
 
 
 def test_nobody_is_told_unless_a_setting_says_so(definitions: dg.Definitions) -> None:
-    assert [sensor.name for sensor in definitions.sensors or ()] == ["new_windows", "follow_bundles"]
+    assert [sensor.name for sensor in definitions.sensors or ()] == ["loads_elsewhere", "new_windows", "follow_bundles"]
 
 
 def test_a_failed_run_is_told_with_its_window_its_sentence_and_what_to_do(

@@ -208,7 +208,7 @@ def test_dagster_stores_nothing_personal_and_no_secret(
 ) -> None:
     hasty = AccountAt(account.settings, HastyClock())
     job = build_definitions(hasty.settings, account=hasty).resolve_job_def(LOAD_JOB)
-    [sensor, _] = build_sensors(hasty.settings, [])
+    [_, sensor, _] = build_sensors(hasty.settings, [])
 
     def run(name: str, partition: str) -> dg.ExecuteInProcessResult:
         return job.execute_in_process(

@@ -70,7 +70,7 @@ class Deployment:
             at += HOUR
 
     def tick(self) -> list[dg.RunRequest]:
-        [sensor, _] = build_sensors(self.account.settings, [])
+        [_, sensor, _] = build_sensors(self.account.settings, [])
         with dg.build_sensor_context(instance=self.instance, resources={"account": self.account}) as context:
             result: Any = sensor(context)
         runs = list(result.run_requests) if isinstance(result, dg.SensorResult) else []

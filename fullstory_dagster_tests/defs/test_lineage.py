@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import dagster as dg
+import pytest
 
+from fullstory_dagster.defs.dbt import project
 from fullstory_dagster.defs.dbt.lineage import column_sources
+from fullstory_dagster.defs.dbt.project import DbtProject
+from fullstory_dagster.settings import Settings
 
 from .conftest import BETWEEN, MODELS, key_of
 
@@ -48,13 +53,30 @@ def test_every_column_of_every_model_is_traced(definitions: dg.Definitions) -> N
         assert untraced - counts <= _OF_NO_COLUMN, name
 
 
-def test_code_is_a_click_away(definitions: dg.Definitions) -> None:
-    for name, ending in (("events", "defs/assets.py"), ("sessions", "models/marts/sessions.sql")):
+def test_columns_are_traced_once_for_all_accounts(
+    definitions: dg.Definitions, settings: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    mine, another = DbtProject(settings), DbtProject(settings.with_changes(data_dir=tmp_path, warehouse=None))
+    made_at = mine.column_sources_path.stat().st_mtime
+    assert another.column_sources(mine.manifest()) == mine.column_sources(mine.manifest())
+    assert another.column_sources_path == mine.column_sources_path
+    assert mine.column_sources_path.stat().st_mtime == made_at
+    # As in an image, where the project is somebody else's.
+    monkeypatch.setattr(project, "is_writable", lambda folder: False)
+    assert another.column_sources_path.is_relative_to(tmp_path)
+
+
+def test_the_code_and_its_page_of_the_docs_are_a_click_away(definitions: dg.Definitions) -> None:
+    for name, *endings in (
+        ("events", "docs/troubleshooting.md", "defs/assets.py"),
+        ("sessions", "models/marts/sessions.sql", "docs/analytics.md"),
+    ):
         references = definitions.resolve_asset_graph().get(key_of(name)).metadata["dagster/code_references"]
         assert isinstance(references, dg.CodeReferencesMetadataValue)
-        [reference] = references.code_references
-        assert isinstance(reference, dg.LocalFileCodeReference)
-        assert reference.file_path.endswith(ending)
+        for reference, ending in zip(references.code_references, endings, strict=True):
+            assert isinstance(reference, dg.LocalFileCodeReference)
+            assert reference.file_path.endswith(ending)
+            assert Path(reference.file_path).exists()
 
 
 def traced(sql: str) -> Any:

@@ -7,7 +7,6 @@ import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
-from pathlib import Path
 from typing import Any
 
 import dagster as dg
@@ -16,6 +15,7 @@ from dagster._core.storage.asset_check_execution_record import AssetCheckExecuti
 
 from fullstory_dagster.api import FullStoryClient
 from fullstory_dagster.defs.checks import WINDOW_CHECKS
+from fullstory_dagster.defs.dbt.project import DbtProject
 from fullstory_dagster.defs.names import LOAD_JOB
 from fullstory_dagster.defs.partitions import key_range_tags
 from fullstory_dagster.defs.requests import RUNS_UNDER_WAY, WINDOWS_A_RUN
@@ -40,11 +40,21 @@ def tick(account: AccountAt, instance: dg.DagsterInstance) -> Tick:
     """One evaluation of the sensor."""
 
     def evaluate(of: AccountAt = account) -> Any:
-        sensor, _ = build_sensors(of.settings, [key_of(name) for name in MODELS])
-        with dg.build_sensor_context(instance=instance, resources={"account": of}) as context:
-            return sensor(context)
+        return evaluated("new_windows", of, instance)
 
     return evaluate
+
+
+@pytest.fixture
+def tell(account: AccountAt, instance: dg.DagsterInstance) -> Callable[[], str]:
+    """One evaluation of the sensor that tells Dagster what is there: what it says."""
+    return lambda: reason(evaluated("loads_elsewhere", account, instance))
+
+
+def evaluated(name: str, of: AccountAt, instance: dg.DagsterInstance) -> Any:
+    sensors = {sensor.name: sensor for sensor in build_sensors(of.settings, [key_of(name) for name in MODELS])}
+    with dg.build_sensor_context(instance=instance, resources={"account": of}) as context:
+        return sensors[name](context)
 
 
 def asked(result: dg.SensorResult | dg.SkipReason) -> list[tuple[str, str, str]]:
@@ -115,7 +125,6 @@ def test_a_gap_is_healed_and_its_neighbours_are_left_alone(
     ingestion = account.ingestion()
     sync(ingestion, end=day(2).end)
     sync(ingestion, start=day(4).start, end=day(5).end)
-    # What is there is told to Dagster in the same tick.
     assert asked(tick()) == [
         ("raw_bundles", "2026-06-03", "2026-06-03"),
         ("raw_bundles", "2026-06-06", "2026-06-06"),
@@ -123,13 +132,13 @@ def test_a_gap_is_healed_and_its_neighbours_are_left_alone(
 
 
 def test_what_the_command_line_loaded_is_told_to_dagster_and_not_asked_for(
-    tick: Tick, account: AccountAt, instance: dg.DagsterInstance
+    tick: Tick, tell: Callable[[], str], account: AccountAt, instance: dg.DagsterInstance
 ) -> None:
     sync(account.ingestion())
-    assert reason(tick()) == (
-        "Reported 6 windows that the warehouse holds and Dagster did not know of, 2026-06-01 00:00 to "
-        "2026-06-02 00:00 UTC to 2026-06-06 00:00 to 2026-06-07 00:00 UTC. Nothing to ask for: of 6 windows 6 are "
-        "loaded."
+    assert reason(tick()) == "Nothing to ask for: of 6 windows 6 are loaded."
+    assert tell() == (
+        "Reported 6 windows that the warehouse holds and Dagster did not know of: 2026-06-01 00:00 to "
+        "2026-06-07 00:00 UTC."
     )
     for name in INGEST:
         assert len(instance.get_materialized_partitions(key_of(name))) == 6
@@ -139,7 +148,43 @@ def test_what_the_command_line_loaded_is_told_to_dagster_and_not_asked_for(
         assert [record.status for record in told] == [AssetCheckExecutionRecordStatus.SUCCEEDED] * 6, check
     # They are not built, and Dagster is not told that they were.
     assert instance.get_materialized_partitions(key_of("sessions")) == set()
-    assert reason(tick()) == "Nothing to ask for: of 6 windows 6 are loaded."
+    assert tell() == "Dagster knows of every window that the warehouse holds."
+
+
+def test_what_dbt_s_tests_said_on_the_command_line_is_told_to_dagster_once(
+    tell: Callable[[], str], account: AccountAt, definitions: dg.Definitions, instance: dg.DagsterInstance
+) -> None:
+    ingestion = account.ingestion()
+    sync(ingestion, end=day(2).end)
+    DbtProject(account.settings).build(ingestion.warehouse)
+    models = {key_of(name) for name in MODELS}
+    keys = [key for key in definitions.resolve_asset_graph().asset_check_keys if key.asset_key in models]
+    assert len(keys) > 20
+    for _ in range(2):
+        tell()
+        for key in keys:
+            told = instance.event_log_storage.get_asset_check_execution_history(key, limit=20)
+            assert [record.status for record in told] == [AssetCheckExecutionRecordStatus.SUCCEEDED], key
+
+
+def test_a_test_that_fails_on_the_command_line_is_a_failed_check(
+    tell: Callable[[], str], account: AccountAt, instance: dg.DagsterInstance
+) -> None:
+    ingestion = account.ingestion()
+    sync(ingestion, end=day(1).end)
+    project = DbtProject(account.settings)
+    project.build(ingestion.warehouse)
+    tell()
+    with ingestion.warehouse.writing() as connection:
+        connection.execute("UPDATE fullstory.sessions SET duration_s = -1")
+    tests = project.build(ingestion.warehouse, tests_alone=True).tests
+    [failed, *_] = [result for result in tests if not result.is_passed]
+    assert failed.asset == "sessions"
+    assert failed.n_failures > 0
+    tell()
+    key = dg.AssetCheckKey(key_of(failed.asset), failed.test)
+    latest = instance.event_log_storage.get_latest_asset_check_execution_by_key([key])[key]
+    assert latest.status == AssetCheckExecutionRecordStatus.FAILED
 
 
 def test_windows_under_way_are_not_asked_for_again(
@@ -411,9 +456,9 @@ def test_a_window_from_before_the_start_date_is_not_asked_for(tick: Tick, accoun
 def test_the_sensor_runs_by_default_unless_a_schedule_is_set(settings: Settings) -> None:
     running, stopped = dg.DefaultSensorStatus.RUNNING, dg.DefaultSensorStatus.STOPPED
     statuses = [sensor.default_status for sensor in build_sensors(settings, [])]
-    assert statuses == [running, running]
+    assert statuses == [running, running, running]
     statuses = [sensor.default_status for sensor in build_sensors(settings.with_changes(schedule="0 3 * * *"), [])]
-    assert statuses == [stopped, running]
+    assert statuses == [running, stopped, running]
 
 
 def test_the_job_s_name_is_the_one_the_sensor_asks_for(definitions: dg.Definitions) -> None:
@@ -421,11 +466,10 @@ def test_the_job_s_name_is_the_one_the_sensor_asks_for(definitions: dg.Definitio
 
 
 def test_history_is_told_once_in_bounded_pieces(
-    tick: Tick, account: AccountAt, instance: dg.DagsterInstance, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    tell: Callable[[], str], account: AccountAt, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     sync(account.ingestion())
-    for module in ("history", "sensors"):
-        monkeypatch.setattr(f"fullstory_dagster.defs.{module}.REPORTED_A_TICK", 4)
-    assert reason(tick()).startswith("Reported 4 windows")
-    assert reason(tick()).startswith("Reported 2 windows")
-    assert reason(tick()).startswith("Nothing to ask for")
+    monkeypatch.setattr("fullstory_dagster.defs.history.REPORTED_A_TICK", 4)
+    assert tell().startswith("Reported 4 windows")
+    assert tell().startswith("Reported 2 windows")
+    assert tell() == "Dagster knows of every window that the warehouse holds."

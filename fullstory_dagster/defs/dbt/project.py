@@ -17,10 +17,12 @@ from typing import TYPE_CHECKING, Any
 from dagster import AssetKey
 from filelock import FileLock
 
+from fullstory_dagster.defs.dbt.results import TestResult, keep_results, results_of
 from fullstory_dagster.defs.names import asset_key
-from fullstory_dagster.disk import disk_error
+from fullstory_dagster.disk import disk_error, is_writable
 from fullstory_dagster.errors import FullStoryError
 from fullstory_dagster.settings import Settings
+from fullstory_dagster.store.objects import LocalStore
 from fullstory_dagster.store.warehouse import Warehouse
 
 if TYPE_CHECKING:
@@ -45,6 +47,7 @@ class DbtBuild:
         failures: one sentence for every model or test that failed.
         seconds: as dbt counts them.
         events: dbt's structured log events about nodes, in order.
+        tests: what each test said.
     """
 
     n_models: int
@@ -52,6 +55,7 @@ class DbtBuild:
     failures: list[str]
     seconds: float
     events: list[Event] = field(repr=False, default_factory=list)
+    tests: list[TestResult] = field(repr=False, default_factory=list)
 
     def __str__(self) -> str:
         """``dbt: 4 models built, 46 tests passed, 3.1 s.``, or what failed."""
@@ -80,32 +84,39 @@ class DbtProject:
         """The manifest, made anew only if a file of the project is newer."""
         self.target.mkdir(parents=True, exist_ok=True)
         with FileLock(self.target / ".manifest.lock"):
-            if not self._is_manifest_fresh():
+            if not _is_fresh(self.manifest_path):
                 self._invoke(["parse"])
                 self._publish_manifest()
             manifest: dict[str, Any] = json.loads(self.manifest_path.read_text())
         return manifest
 
+    @property
+    def column_sources_path(self) -> Path:
+        """Beside the project, where that can be written to: what a column is made of is the same for all accounts."""
+        target = PROJECT_DIR / "target"
+        return (target if is_writable(target) else self.target) / "column_sources.json"
+
     def column_sources(self, manifest: dict[str, Any]) -> Sources:
-        """What columns of the manifest's models are made of, traced anew only where the manifest is made anew.
+        """What columns of the manifest's models are made of, traced anew only if a file of the project is newer.
 
         dbt compiles the models against an empty database in memory: the warehouse may be held by somebody, or not be
         there yet. Without lineage, because a model cannot be compiled so, everything else works.
         """
-        path = self.manifest_path.with_name("column_sources.json")
-        with FileLock(self.target / ".manifest.lock"):
-            if not path.exists() or path.stat().st_mtime < self.manifest_path.stat().st_mtime:
+        path = self.column_sources_path
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with FileLock(path.with_name(".column_sources.lock")):
+            if not _is_fresh(path):
                 # Only here: the SQL parser takes longer to import than most commands run.
                 from fullstory_dagster.defs.dbt.lineage import column_sources
 
                 scratch = path.with_suffix(f".{os.getpid()}")
-                scratch.write_text(json.dumps(column_sources(manifest, self._compiled())))
+                scratch.write_text(json.dumps(column_sources(manifest, self._compiled(path.parent))))
                 scratch.replace(path)
             sources: Sources = json.loads(path.read_text())
         return sources
 
-    def _compiled(self) -> dict[str, str]:
-        target = self.target / "compiled_for_lineage"
+    def _compiled(self, folder: Path) -> dict[str, str]:
+        target = folder / "compiled_for_lineage"
         try:
             self._invoke(["compile"], target=target, warehouse=":memory:")
             nodes = json.loads((target / "manifest.json").read_text())["nodes"].values()
@@ -155,7 +166,9 @@ class DbtProject:
             arguments.append("--full-refresh")
         with warehouse.locked():
             warehouse.create()
-            return self._invoke(arguments, on_event)
+            build = self._invoke(arguments, on_event)
+            keep_results(LocalStore(self.target), build.tests, is_whole=not select)
+        return build
 
     def delete_logs(self, warehouse: Warehouse) -> None:
         """Delete what earlier builds left to read: a failed one may have quoted rows."""
@@ -217,13 +230,15 @@ class DbtProject:
         shutil.copyfile(self.target / "manifest.json", scratch)
         scratch.replace(self.manifest_path)
 
-    def _is_manifest_fresh(self) -> bool:
-        if not self.manifest_path.exists():
-            return False
-        made_at = self.manifest_path.stat().st_mtime
-        sources = (path for path in PROJECT_DIR.rglob("*") if path.suffix in (".sql", ".yml", ".csv", ".md"))
-        ours = (path for path in sources if not {"target", "logs"} & set(path.relative_to(PROJECT_DIR).parts))
-        return all(path.stat().st_mtime <= made_at for path in ours)
+
+def _is_fresh(made: Path) -> bool:
+    """Whether what was made of the project's files is newer than all of them."""
+    if not made.exists():
+        return False
+    made_at = made.stat().st_mtime
+    sources = (path for path in PROJECT_DIR.rglob("*") if path.suffix in (".sql", ".yml", ".csv", ".md"))
+    ours = (path for path in sources if not {"target", "logs"} & set(path.relative_to(PROJECT_DIR).parts))
+    return all(path.stat().st_mtime <= made_at for path in ours)
 
 
 def _summary(result: Any, events: list[Event]) -> DbtBuild:
@@ -237,7 +252,9 @@ def _summary(result: Any, events: list[Event]) -> DbtBuild:
         elif status in ("success", "pass", "warn"):
             n_models += kind == "model"
             n_tests += kind == "test"
-    return DbtBuild(n_models, n_tests, failures, float(getattr(result, "elapsed_time", 0.0)), events)
+    return DbtBuild(
+        n_models, n_tests, failures, float(getattr(result, "elapsed_time", 0.0)), events, results_of(results)
+    )
 
 
 def _one_line(message: str) -> str:

@@ -11,6 +11,7 @@ from dagster_dbt import DagsterDbtTranslator, DagsterDbtTranslatorSettings, DbtP
 from fullstory_dagster.defs.automation import follow_events
 from fullstory_dagster.defs.dbt.lineage import Sources
 from fullstory_dagster.defs.dbt.project import PROJECT_DIR
+from fullstory_dagster.defs.metadata import documented_in
 from fullstory_dagster.defs.names import EVENTS, GROUP_MARTS, GROUP_STAGING, asset_key
 
 
@@ -41,8 +42,13 @@ class ModelTranslator(DagsterDbtTranslator):
         return spec.replace_attributes(deps=[dep for dep in spec.deps if dep.asset_key != events])
 
     def _metadata(self, node: Mapping[str, Any]) -> dict[str, Any]:
-        file = dg.LocalFileCodeReference(file_path=str(PROJECT_DIR / node["original_file_path"]))
-        metadata: dict[str, Any] = {"dagster/code_references": dg.CodeReferencesMetadataValue(code_references=[file])}
+        path = node["original_file_path"]
+        references = [
+            dg.LocalFileCodeReference(file_path=str(PROJECT_DIR / path), label=path),
+            *documented_in("analytics.md")["dagster/code_references"].code_references,
+        ]
+        opened = dg.CodeReferencesMetadataValue(code_references=references)
+        metadata: dict[str, Any] = {"dagster/code_references": opened}
         if traced := self._sources.get(node["name"]):
             deps = {
                 column: [dg.TableColumnDep(asset_key(self._schema, table), name) for table, name in made_of]
