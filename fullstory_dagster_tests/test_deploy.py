@@ -25,6 +25,7 @@ import pytest
 import yaml
 
 from fullstory_dagster.fields import EVENT_COLUMNS
+from fullstory_dagster.settings import SETTINGS
 from fullstory_dagster.simulator.config import SimulatorConfig
 from fullstory_dagster.simulator.process import SimulatorProcess
 
@@ -93,6 +94,34 @@ def test_services_start_programs_of_the_image() -> None:
             assert option in known.stdout, (program, option)
 
 
+def in_snake_case(values: Any) -> Any:
+    """Keys of the chart as ``dagster.yaml`` has them."""
+    if not isinstance(values, dict):
+        return values
+    return {re.sub("([A-Z])", r"_\1", key).lower(): in_snake_case(value) for key, value in values.items()}
+
+
+def test_lines_of_the_docs_for_docker_and_kubernetes_name_what_is_there() -> None:
+    compose = yaml.safe_load((DEPLOY / "compose.yaml").read_text())
+    lines = re.findall(r"docker compose --file (\S+) (.*)", (ROOT / "docs" / "deploy.md").read_text())
+    assert len(lines) == 2
+    for file, rest in lines:
+        assert ROOT / file == DEPLOY / "compose.yaml"
+        verb, *arguments = rest.split()
+        if verb == "exec":
+            service, *command = arguments
+            assert service in compose["services"]
+            assert command[0] == "fullstory-dagster"
+    for file in re.findall(r"> (deploy/\S+)", (ROOT / "docs" / "deploy.md").read_text()):
+        [secret] = compose["secrets"].values()
+        assert DEPLOY / secret["file"] == ROOT / file
+    [deployment] = yaml.safe_load((DEPLOY / "helm-values.yaml").read_text())["dagster-user-deployments"]["deployments"]
+    [secret] = deployment["envSecrets"]
+    assert f"kubectl create secret generic {secret['name']} " in (ROOT / "docs" / "deploy.md").read_text()
+    [volume] = deployment["volumes"]
+    assert f"`{volume['persistentVolumeClaim']['claimName']}`" in (ROOT / "docs" / "deploy.md").read_text()
+
+
 def test_the_workspace_and_the_chart_s_values_name_the_code_location() -> None:
     [server] = yaml.safe_load((DEPLOY / "workspace.yaml").read_text())["load_from"]
     services = yaml.safe_load((DEPLOY / "compose.yaml").read_text())["services"]
@@ -100,6 +129,12 @@ def test_the_workspace_and_the_chart_s_values_name_the_code_location() -> None:
     values = yaml.safe_load((DEPLOY / "helm-values.yaml").read_text())
     [deployment] = values["dagster-user-deployments"]["deployments"]
     assert "fullstory_dagster.definitions" in deployment["dagsterApiGrpcArgs"]
+    names = {variable["name"] for variable in deployment["env"]}
+    assert names <= {setting.name for setting in SETTINGS}
+    instance = yaml.safe_load((ROOT / "dagster.yaml").read_text())
+    assert in_snake_case(values["concurrency"]) == {"enabled": True} | instance["concurrency"]
+    monitoring = in_snake_case(values["dagsterDaemon"]["runMonitoring"])
+    assert monitoring.items() <= instance["run_monitoring"].items()
     launcher = values["runLauncher"]["config"]["customRunLauncher"]
     module = __import__(launcher["module"], fromlist=[launcher["class"]])
     assert getattr(module, launcher["class"])
