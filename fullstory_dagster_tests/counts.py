@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import os
+from typing import TypeVar
+
+T = TypeVar("T")
 
 IS_SOAK = bool(os.environ.get("FULLSTORY_TESTS_SOAK"))
 
 
-def count(reduced: int, *, full: int) -> int:
-    """The number that suits the run."""
+def count(reduced: T, *, full: T) -> T:
+    """The number, or the cases, that suit the run."""
     return full if IS_SOAK else reduced

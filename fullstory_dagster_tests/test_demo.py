@@ -20,6 +20,7 @@ import pytest
 from fullstory_dagster.demo import demo_account, settings_or_demo
 from fullstory_dagster.errors import SettingsError, UsageError
 from fullstory_dagster.simulator.config import DEFAULT_KEY
+from fullstory_dagster_tests.counts import count
 from fullstory_dagster_tests.reachability import addresses_that_answer
 
 CLI = (sys.executable, "-m", "fullstory_dagster.cli")
@@ -211,7 +212,8 @@ def is_loopback(address: str) -> bool:
 
 @pytest.mark.slow
 @pytest.mark.timeout(200)
-@pytest.mark.parametrize("how", ["ctrl-c", "SIGINT to it alone", "SIGTERM to it alone"])
+@pytest.mark.soak
+@pytest.mark.parametrize("how", ["ctrl-c", "SIGTERM to it alone", *count([], full=["SIGINT to it alone"])])
 def test_dev_serves_the_ui_to_this_machine_and_leaves_no_process_behind(
     dev: subprocess.Popen[str], free_port: int, how: str
 ) -> None:

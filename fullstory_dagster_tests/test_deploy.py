@@ -142,7 +142,7 @@ def test_the_workspace_and_the_chart_s_values_name_the_code_location() -> None:
 
 @pytest.fixture(scope="module")
 def simulator() -> Iterator[SimulatorProcess]:
-    with SimulatorProcess(SimulatorConfig(days=N_DAYS + 1)) as running:
+    with SimulatorProcess(SimulatorConfig(days=N_DAYS + 1, scale=0.3, export_s=0)) as running:
         yield running
 
 
@@ -189,7 +189,7 @@ def test_a_restored_backup_goes_on_where_it_was_and_ends_up_the_same(
     synced = json.loads(fullstory("sync", "--json", cwd=tmp_path, **environment).stdout)
     assert len(synced["loaded"]) == N_DAYS - 2
     assert synced["failed"] == []
-    assert len(lost["events"]) > 10_000
+    assert len(lost["events"]) > 2_000
     assert contents(data / "warehouse.duckdb") == lost
 
 
@@ -254,7 +254,7 @@ def events(folder: Path) -> list[dict[str, Any]]:
         )
         names = [column[0] for column in found.description or ()]
         rows = [dict(zip(names, row, strict=True)) for row in found.fetchall()]
-    assert len(rows) > 10_000
+    assert len(rows) > 2_000
     return rows
 
 
@@ -357,7 +357,7 @@ with dg.DagsterInstance.get() as instance:
             }
             assert schemas == {name}
             [(n_sessions,)] = connection.execute(f"SELECT count(*) FROM {name}.sessions").fetchall()
-            assert n_sessions > 50
+            assert n_sessions > 10
 
     query = (
         "{ assetNodes { assetKey { path } repository { location { name } } "
