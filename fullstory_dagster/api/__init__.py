@@ -8,7 +8,7 @@ from fullstory_dagster.api.answers import FetchedBundle, ListedBundle, Location
 from fullstory_dagster.api.client import FullStoryClient, base_url_of_key
 from fullstory_dagster.api.clock import BoundedClock, Clock, SystemClock
 from fullstory_dagster.api.coverage import cover_window
-from fullstory_dagster.api.rate_limit import Limit, RateLimiter
+from fullstory_dagster.api.rate_limit import FileLedger, Ledger, Limit, RateLimiter
 from fullstory_dagster.api.retry import FAILURES, FailureRow, Remedy, RetryPolicy
 from fullstory_dagster.api.transport import Timeouts
 
@@ -18,7 +18,9 @@ __all__ = [
     "Clock",
     "FailureRow",
     "FetchedBundle",
+    "FileLedger",
     "FullStoryClient",
+    "Ledger",
     "Limit",
     "ListedBundle",
     "Location",

@@ -17,6 +17,7 @@ import polars as pl
 from fullstory_dagster.api import (
     BoundedClock,
     FetchedBundle,
+    FileLedger,
     FullStoryClient,
     Limit,
     ListedBundle,
@@ -123,9 +124,8 @@ class Ingestion:
         else:
             del limits["get"]
         base_url = settings.api_url or base_url_of_key(key)
-        limiter = RateLimiter(
-            settings.data_dir / "rate_limit", base_url=base_url, api_key=key, limits=limits, clock=clock
-        )
+        ledger = FileLedger(settings.data_dir / "rate_limit", clock)
+        limiter = RateLimiter(ledger, base_url=base_url, api_key=key, limits=limits, clock=clock)
         timeouts, retry = None, None
         if patience_s is not None:
             timeouts = Timeouts(connect_s=patience_s, read_s=patience_s, answer_s=patience_s)

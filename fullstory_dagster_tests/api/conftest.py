@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from fullstory_dagster.api import FullStoryClient, RateLimiter, RetryPolicy, Timeouts
+from fullstory_dagster.api import FileLedger, FullStoryClient, RateLimiter, RetryPolicy, Timeouts
 from fullstory_dagster.simulator.config import SimulatorConfig
 from fullstory_dagster.simulator.process import SimulatorProcess
 from fullstory_dagster.windows import Window
@@ -56,7 +56,7 @@ def make_client(simulator: SimulatorProcess, tmp_path: Path) -> Iterator[MakeCli
         key = changes.pop("api_key", CANARY_KEY)
         url = changes.pop("base_url", simulator.url)
         arguments: dict[str, Any] = {
-            "limiter": RateLimiter(tmp_path / "rate_limit", base_url=url, api_key=key, limits={}),
+            "limiter": RateLimiter(FileLedger(tmp_path / "rate_limit"), base_url=url, api_key=key, limits={}),
             "timeouts": Timeouts(connect_s=2, read_s=2, poll_s=0.01, export_s=5, download_s=20),
             "retry": RetryPolicy(backoff_base_s=0.001),
         }

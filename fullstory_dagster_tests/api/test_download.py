@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from fullstory_dagster.api import FetchedBundle, FullStoryClient, ListedBundle, RateLimiter, RetryPolicy
+from fullstory_dagster.api import FetchedBundle, FileLedger, FullStoryClient, ListedBundle, RateLimiter, RetryPolicy
 from fullstory_dagster.errors import BundleTooLargeError, RequestRefusedError
 
 from .fake_clock import EPOCH, FakeClock
@@ -28,7 +28,7 @@ def download(adapter: ScriptedAdapter, directory: Path, max_bytes: int | None = 
     with FullStoryClient(
         api_key="k",
         base_url=URL,
-        limiter=RateLimiter(directory, base_url=URL, api_key="k", limits={}, clock=clock),
+        limiter=RateLimiter(FileLedger(directory, clock), base_url=URL, api_key="k", limits={}, clock=clock),
         retry=RetryPolicy(max_requests=3),
         clock=clock,
         session=adapter.session(),

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from fullstory_dagster.api import FullStoryClient, Limit, RateLimiter, RetryPolicy
+from fullstory_dagster.api import FileLedger, FullStoryClient, Limit, RateLimiter, RetryPolicy
 from fullstory_dagster.errors import RateLimitedError, SettingsError
 from fullstory_dagster.simulator.config import SimulatorConfig
 from fullstory_dagster.simulator.process import SimulatorProcess
@@ -33,7 +33,9 @@ class Account:
         self.clock = clock
 
     def limiter(self, key: str = CANARY_KEY, max_wait_s: float = 3600) -> RateLimiter:
-        return RateLimiter(self.directory, base_url=URL, api_key=key, clock=self.clock, max_wait_s=max_wait_s)
+        return RateLimiter(
+            FileLedger(self.directory, self.clock), base_url=URL, api_key=key, clock=self.clock, max_wait_s=max_wait_s
+        )
 
 
 @pytest.fixture
@@ -136,11 +138,11 @@ def test_the_key_is_neither_in_the_files_nor_in_their_names(account: Account) ->
 def test_a_directory_that_cannot_be_written_is_named(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     with pytest.raises(SettingsError, match="FULLSTORY_DATA_DIR has to be writable"):
-        RateLimiter(tmp_path / "file" / "below", base_url=URL, api_key="k").acquire("get")
+        RateLimiter(FileLedger(tmp_path / "file" / "below"), base_url=URL, api_key="k").acquire("get")
 
 
 def test_threads_share_the_limit(tmp_path: Path) -> None:
-    limiter = RateLimiter(tmp_path, base_url=URL, api_key="k", limits={"get": Limit(2, 0.2, margin_s=0)})
+    limiter = RateLimiter(FileLedger(tmp_path), base_url=URL, api_key="k", limits={"get": Limit(2, 0.2, margin_s=0)})
     began = datetime.now(timezone.utc)
     threads = [threading.Thread(target=limiter.acquire, args=("get",)) for _ in range(6)]
     for thread in threads:
@@ -153,11 +155,11 @@ def test_threads_share_the_limit(tmp_path: Path) -> None:
 WORKER = """
 import sys, time
 from pathlib import Path
-from fullstory_dagster.api import Limit, RateLimiter
+from fullstory_dagster.api import FileLedger, Limit, RateLimiter
 
 n_times, n_requests, per_s = int(sys.argv[2]), int(sys.argv[3]), float(sys.argv[4])
 limits = {"get": Limit(n_requests, per_s, margin_s=0)}
-limiter = RateLimiter(Path(sys.argv[1]), base_url="https://api.fullstory.com", api_key="k", limits=limits)
+limiter = RateLimiter(FileLedger(Path(sys.argv[1])), base_url="https://api.fullstory.com", api_key="k", limits=limits)
 print(time.time(), flush=True)
 for _ in range(n_times):
     limiter.acquire("get")
@@ -199,7 +201,10 @@ def test_downloads_that_keep_to_the_limit_meet_no_429(tmp_path: Path) -> None:
     config = SimulatorConfig(days=4, scale=0.01, rate_limit=2, rate_limit_s=0.5, api_key=CANARY_KEY)
     with SimulatorProcess(config) as simulator:
         limiter = RateLimiter(
-            tmp_path, base_url=simulator.url, api_key=CANARY_KEY, limits={"get": Limit(2, 0.5, margin_s=0.1)}
+            FileLedger(tmp_path),
+            base_url=simulator.url,
+            api_key=CANARY_KEY,
+            limits={"get": Limit(2, 0.5, margin_s=0.1)},
         )
         with FullStoryClient(api_key=CANARY_KEY, base_url=simulator.url, limiter=limiter) as client:
             bundle = client.oldest_bundle()
@@ -212,7 +217,7 @@ def test_downloads_that_keep_to_the_limit_meet_no_429(tmp_path: Path) -> None:
 def test_a_limit_nobody_knew_of_is_learnt_from_the_429(tmp_path: Path) -> None:
     config = SimulatorConfig(days=4, scale=0.01, rate_limit=1, rate_limit_s=0.5, api_key=CANARY_KEY)
     with SimulatorProcess(config) as simulator:
-        limiter = RateLimiter(tmp_path, base_url=simulator.url, api_key=CANARY_KEY, limits={})
+        limiter = RateLimiter(FileLedger(tmp_path), base_url=simulator.url, api_key=CANARY_KEY, limits={})
         with FullStoryClient(
             api_key=CANARY_KEY, base_url=simulator.url, limiter=limiter, retry=RetryPolicy(backoff_base_s=0.01)
         ) as client:

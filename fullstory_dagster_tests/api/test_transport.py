@@ -19,7 +19,15 @@ import requests
 import urllib3
 
 from fullstory_dagster import api
-from fullstory_dagster.api import FullStoryClient, Location, RateLimiter, RetryPolicy, Timeouts, base_url_of_key
+from fullstory_dagster.api import (
+    FileLedger,
+    FullStoryClient,
+    Location,
+    RateLimiter,
+    RetryPolicy,
+    Timeouts,
+    base_url_of_key,
+)
 from fullstory_dagster.api.redaction import quote_body, redact
 from fullstory_dagster.errors import ConnectionFailedError, FullStoryError, RequestRefusedError, SettingsError
 from fullstory_dagster.simulator.process import SimulatorProcess
@@ -111,7 +119,7 @@ def scripted(directory: Path, *answers: Any) -> FullStoryClient:
     return FullStoryClient(
         api_key=CANARY_KEY,
         base_url=URL,
-        limiter=RateLimiter(directory, base_url=URL, api_key=CANARY_KEY),
+        limiter=RateLimiter(FileLedger(directory), base_url=URL, api_key=CANARY_KEY),
         retry=RetryPolicy(max_requests=1),
         session=ScriptedAdapter(*answers).session(),
     )
@@ -230,7 +238,7 @@ def test_a_session_that_was_passed_in_stays_open(simulator: SimulatorProcess, tm
             super().close()
 
     with Session() as session:
-        limiter = RateLimiter(tmp_path, base_url=simulator.url, api_key=CANARY_KEY)
+        limiter = RateLimiter(FileLedger(tmp_path), base_url=simulator.url, api_key=CANARY_KEY)
         with FullStoryClient(api_key=CANARY_KEY, base_url=simulator.url, limiter=limiter, session=session) as client:
             client.check_key()
         assert not closed

@@ -44,6 +44,8 @@ _ABOUT = {
     "kills": "## Killed in the middle\n",
     "examples": "## Made-up inputs\n\nProperty-based tests: whatever goes in comes out equal, or is rejected with a "
     "reason.\n",
+    "hosts": "## Two hosts\n\nDagster's runs on two hosts with an address each, by Celery; PostgreSQL and Redis are "
+    "shared.\n",
     "processes": "## Who can see the key\n\nThe command lines of a sync with dbt, of its children and of the "
     "simulator, while they ran.\n",
     "canary": "## Where the key was looked for\n\nEvery cell above ran with a key that stands out. All that the runs "

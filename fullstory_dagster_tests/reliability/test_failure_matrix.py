@@ -22,7 +22,7 @@ from typing import Any
 import pytest
 
 from fullstory_dagster.api import FAILURES as TABLE
-from fullstory_dagster.api import FullStoryClient, RateLimiter, RetryPolicy
+from fullstory_dagster.api import FileLedger, FullStoryClient, RateLimiter, RetryPolicy
 from fullstory_dagster.errors import FullStoryError
 from fullstory_dagster.ingest.ingestion import Ingestion, open_ingestion
 from fullstory_dagster.settings import Settings
@@ -174,7 +174,8 @@ def _client_of(ingestion: Ingestion, failure: Failure) -> FullStoryClient:
         return ingestion.client()
     settings = ingestion.settings
     url, key = str(settings.api_url), settings.require_api_key()
-    limiter = RateLimiter(settings.data_dir / "rate_limit", base_url=url, api_key=key, clock=ingestion.clock)
+    ledger = FileLedger(settings.data_dir / "rate_limit", ingestion.clock)
+    limiter = RateLimiter(ledger, base_url=url, api_key=key, clock=ingestion.clock)
     return FullStoryClient(api_key=key, base_url=url, limiter=limiter, clock=ingestion.clock, timeouts=failure.timeouts)
 
 
