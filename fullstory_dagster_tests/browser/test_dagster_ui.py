@@ -62,6 +62,13 @@ def test_checks_of_events_are_listed_by_what_they_promise(page: Page, screenshot
     expect(page.get_by_text("every_row_is_accounted_for").first).to_be_visible()
     expect(page.get_by_text("no_event_stands_twice").first).to_be_visible()
     page.screenshot(path=screenshots / "checks.png")
+    # The command line's own build tested the models.
+    page.goto("/assets/fullstory/sessions?view=checks")
+    expect(page.get_by_text("Succeeded")).to_have_count(4)
+    expect(
+        page.get_by_text("No two rows share a session_key.").or_(page.get_by_text("within its bounds"))
+    ).to_be_visible()
+    page.screenshot(path=screenshots / "checks_of_a_model.png")
 
 
 def test_a_backfill_and_the_sensor_fill_every_window_and_the_report_follows(page: Page, screenshots: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import dagster as dg
@@ -11,6 +12,7 @@ from dagster_dbt import DagsterDbtTranslator, DagsterDbtTranslatorSettings, DbtP
 from fullstory_dagster.defs.automation import follow_events
 from fullstory_dagster.defs.dbt.lineage import Sources
 from fullstory_dagster.defs.dbt.project import PROJECT_DIR
+from fullstory_dagster.defs.dbt.promises import promise_of
 from fullstory_dagster.defs.metadata import documented_in
 from fullstory_dagster.defs.names import EVENTS, GROUP_MARTS, GROUP_STAGING, asset_key
 
@@ -41,10 +43,21 @@ class ModelTranslator(DagsterDbtTranslator):
         events = asset_key(self._schema, EVENTS)
         return spec.replace_attributes(deps=[dep for dep in spec.deps if dep.asset_key != events])
 
+    def get_asset_check_spec(
+        self,
+        asset_spec: dg.AssetSpec,
+        manifest: Mapping[str, Any],
+        unique_id: str,
+        project: DbtProject | None,
+    ) -> dg.AssetCheckSpec | None:
+        """With a sentence of what the test promises."""
+        spec = super().get_asset_check_spec(asset_spec, manifest, unique_id, project)
+        return spec and spec._replace(description=promise_of(manifest["nodes"][unique_id]))
+
     def _metadata(self, node: Mapping[str, Any]) -> dict[str, Any]:
         path = node["original_file_path"]
         references = [
-            dg.LocalFileCodeReference(file_path=str(PROJECT_DIR / path), label=path),
+            dg.LocalFileCodeReference(file_path=str(PROJECT_DIR / path), label=Path(path).name),
             *documented_in("analytics.md")["dagster/code_references"].code_references,
         ]
         opened = dg.CodeReferencesMetadataValue(code_references=references)
