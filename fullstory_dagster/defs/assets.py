@@ -95,7 +95,7 @@ def build_assets(settings: Settings) -> list[dg.AssetsDefinition]:
             "The window's events as Parquet, every field typed and everything else kept in CustomVars, with the rows "
             "that could not be typed beside it. A dataset of its own, partitioned by window."
         ),
-        metadata={"dagster/column_schema": parquet_schema(), "dagster/uri": str(settings.store_dir / "events")},
+        metadata={"dagster/column_schema": parquet_schema(), "dagster/uri": f"{settings.store}/events"},
     )
     def parsed_events(context: dg.AssetExecutionContext, account: dg.ResourceParam[FullStoryAccount]) -> Iterator[Any]:
         windows = windows_of(context, grid)
@@ -106,7 +106,7 @@ def build_assets(settings: Settings) -> list[dg.AssetsDefinition]:
                 context,
                 grid,
                 outcomes,
-                lambda parsed: parsed_metadata(parsed, ingestion.dataset.size(parsed.window)),
+                lambda parsed: parsed_metadata(ingestion.dataset, parsed),
             )
 
     @dg.asset(
@@ -144,11 +144,12 @@ def build_assets(settings: Settings) -> list[dg.AssetsDefinition]:
 
         with as_failure(f"Appending {name_ranges(windows, _NAMED)}"):
             ingestion = account.ingestion()
+            dataset = ingestion.dataset
             yield from _report(
                 context,
                 grid,
                 ingestion.append_all(windows, dagster_run_id=context.run_id, allow_shrink=config.allow_shrink),
-                lambda load: load_metadata(load) | {"preview": preview(ingestion.dataset.require(load.window))},
+                lambda load: load_metadata(load) | {"preview": preview(dataset, dataset.require(load.window))},
                 check,
             )
             for window in delete_expired_events(ingestion):
