@@ -67,6 +67,9 @@ def _options(
     ] = False,
 ) -> None:
     """Settings come from the environment or `.env`; options only say what to do."""
+    from fullstory_dagster.dotenv_file import export_cloud_variables
+
+    export_cloud_variables(Path(".env"))
 
 
 @app.command()

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import os
+from contextlib import suppress
 from pathlib import Path
 
 from dotenv import dotenv_values, set_key
 
 from fullstory_dagster.settings import SETTINGS, Settings
+
+_CLOUDS = ("AWS_", "GOOGLE_", "AZURE_")
 
 
 def write_dotenv(path: Path, settings: Settings) -> list[str]:
@@ -33,6 +36,17 @@ def write_dotenv(path: Path, settings: Settings) -> list[str]:
     for name in added:
         set_key(path, name, wanted[name], quote_mode="never")
     return added
+
+
+def export_cloud_variables(path: Path) -> None:
+    """Let the libraries of object stores find in the environment what a `.env` says to them, as Dagster does for all.
+
+    What the environment has already wins. A file that cannot be read is told of where settings are read.
+    """
+    with suppress(UnicodeDecodeError):
+        for name, value in dotenv_values(path, interpolate=False).items():
+            if name.startswith(_CLOUDS) and value:
+                os.environ.setdefault(name, value)
 
 
 def _template() -> str:

@@ -16,6 +16,7 @@ FullStoryError                      one sentence a person can act on
 │   ├── ErasureBusyError            another process erases somebody
 │   ├── BundleDamagedError          a kept bundle is not what was received; it has to be fetched again
 │   ├── BundleChangedError          a bundle was fetched again between two stages
+│   ├── StoreUnreachableError       the object store did not answer, or failed, until its retries were used up
 │   ├── DiskFullError               too little room for what a stage has to write
 │   └── WarehouseLockedError        somebody else holds the DuckDB file; carries holder_pid
 └── PermanentError                  trying again cannot help until somebody changes something; may name the setting
@@ -27,6 +28,7 @@ FullStoryError                      one sentence a person can act on
     ├── WindowUnavailableError      the window is not over and settled yet, or its bundles do not cover it
     ├── WindowNotOfferedError       the window is older than the first bundle of the account
     ├── WindowShrankError           a window came back with far fewer rows than the load it would replace
+    ├── StoreRefusedError           the object store refused: no such bucket, no permission, no credentials
     ├── StoreTooNewError            a newer version of this project wrote what is there
     └── WarehouseMismatchError      the warehouse was loaded under settings that cannot be mixed with these
 """
@@ -120,6 +122,10 @@ class DiskFullError(TransientError):
     """There is too little room on the disk for what a stage has to write; it goes on once somebody made some."""
 
 
+class StoreUnreachableError(TransientError):
+    """The object store did not answer, or answered that it is broken or busy, however often it was asked."""
+
+
 class WarehouseLockedError(TransientError):
     """Another process holds the DuckDB file.
 
@@ -192,6 +198,10 @@ class WindowShrankError(PermanentError):
         super().__init__(message, setting="FULLSTORY_MIN_ROWS_PCT")
         self.rows_before = rows_before
         self.rows_now = rows_now
+
+
+class StoreRefusedError(PermanentError):
+    """The object store answered that it does not do that: no such bucket, no permission, no credentials."""
 
 
 class StoreTooNewError(PermanentError):

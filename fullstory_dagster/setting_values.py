@@ -15,7 +15,16 @@ from zoneinfo import ZoneInfo
 from fullstory_dagster.fields import CUSTOM_VARIABLE_KINDS, FIELDS, FIELDS_BY_NAME
 from fullstory_dagster.windows import WINDOW_HOURS
 
-USER_INFO = re.compile(r"//[^/]*@")
+_USER_INFO = re.compile(r"//.*@")
+_OBJECT_STORE = re.compile(
+    r"""(?:
+        (?: s3 | gs | az | abfss? ) :// [A-Za-z0-9][A-Za-z0-9._-]*
+        | abfss? :// [a-z0-9][a-z0-9-]* @ [a-z0-9]+ \.dfs\.core\.windows\.net
+    )
+    (?: / [A-Za-z0-9_=+-][A-Za-z0-9._=+-]* )* /?
+    """,
+    re.VERBOSE,
+)
 _DUCKDBS_OWN = ("information_schema", "pg_catalog", "system", "temp")
 
 LOOPBACK_HOSTS = ("127.0.0.1", "localhost", "::1")
@@ -203,11 +212,22 @@ def read_path(text: str) -> Path:
     return Path(text).expanduser().absolute()
 
 
-def read_store(text: str) -> Path:
-    """The folder of bundles and Parquet."""
-    if "://" in text:
-        raise ValueError("must be a folder; object stores are not supported yet")
-    return read_path(text)
+def redacted_url(text: str) -> str:
+    """What was given, without the parts of a URL in which a password or a token may stand."""
+    return re.sub(r"([?#]).*", r"\1***", _USER_INFO.sub("//***@", text), flags=re.DOTALL) if "://" in text else text
+
+
+def read_store(text: str) -> Path | str:
+    """Where bundles and Parquet are: a folder, or the URL of a place in an object store, without a slash at its end."""
+    if "://" not in text:
+        return read_path(text)
+    if not _OBJECT_STORE.fullmatch(text):
+        raise ValueError(
+            "must be a folder, or s3://bucket/prefix, gs://bucket/prefix, az://container/prefix or "
+            "abfss://container@account.dfs.core.windows.net/prefix, of letters, digits and ._-=+, without credentials: "
+            "these come from the environment"
+        )
+    return text.rstrip("/")
 
 
 def read_warehouse(text: str) -> Path:

@@ -111,7 +111,11 @@ SETTINGS: tuple[Setting, ...] = (
         values.read_path,
     ),
     Setting(
-        "FULLSTORY_STORE_URL", "store_dir", "the data dir", "Folder of raw bundles and Parquet.", values.read_store
+        "FULLSTORY_STORE_URL",
+        "store",
+        "the data dir",
+        "Raw bundles and Parquet: a folder, or a place in an object store (`s3://bucket/prefix`, `gs://…`, `az://…`).",
+        values.read_store,
     ),
     Setting(
         "FULLSTORY_SNAPSHOT_MINUTES",
@@ -249,7 +253,7 @@ class Settings:
 
     start: datetime
     data_dir: Path = field(default_factory=lambda: Path("data").absolute())
-    store_dir: Path = None  # type: ignore[assignment]  # filled in below: the data dir
+    store: Path | str = None  # type: ignore[assignment]  # filled in below: the data dir; a text is a URL
     warehouse: Path = None  # type: ignore[assignment]  # filled in below: <data dir>/warehouse.duckdb
     api_key: str | None = field(default=None, repr=False)
     api_url: str | None = None
@@ -281,8 +285,8 @@ class Settings:
     duckdb_threads: int | None = None
 
     def __post_init__(self) -> None:
-        if self.store_dir is None:
-            object.__setattr__(self, "store_dir", self.data_dir)
+        if self.store is None:
+            object.__setattr__(self, "store", self.data_dir)
         if self.warehouse is None:
             object.__setattr__(self, "warehouse", self.data_dir / "warehouse.duckdb")
         self._check_together()
@@ -322,6 +326,11 @@ class Settings:
     def grid(self) -> WindowGrid:
         """The account's windows."""
         return WindowGrid(first=self.start, hours=self.bundle_hours, delay_hours=self.delay_hours)
+
+    @property
+    def store_dir(self) -> Path:
+        """Where the store's locks and scratch files are: its own folder, the data dir if it is an object store."""
+        return self.store if isinstance(self.store, Path) else self.data_dir
 
     @property
     def max_bundle_bytes(self) -> int:
@@ -416,9 +425,7 @@ def read_settings(
         try:
             read[setting.attribute] = setting.read(text)
         except ValueError as error:
-            # A URL may carry a password.
-            shown = values.USER_INFO.sub("//***@", text)
-            given = "is set, but" if setting.is_secret else f"is {shown!r}, but"
+            given = "is set, but" if setting.is_secret else f"is {values.redacted_url(text)!r}, but"
             raise SettingsError(setting.name, f"{given} {error}.") from None
     if "start" not in read and default_start is None:
         if "api_key" not in read:

@@ -11,10 +11,13 @@ import hypothesis
 import pytest
 
 from fullstory_dagster_tests.reliability.report import record_rows
+from fullstory_dagster_tests.s3_server import Bucket, S3Server
 
 # The same examples on every machine and in every run; a number of a test's own says how many.
 hypothesis.settings.register_profile("reproducible", derandomize=True, deadline=None)
 hypothesis.settings.load_profile("reproducible")
+
+_IS_READ = ("FULLSTORY_", "DAGSTER_", "AWS_", "GOOGLE_", "AZURE_")
 
 _ASKS_FOR_TESTS = ("FULLSTORY_REAL_", "FULLSTORY_CONTRACT_", "FULLSTORY_TESTS_")
 """Variables that say which tests to run; they are no settings."""
@@ -32,9 +35,23 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 @pytest.fixture(autouse=True)
 def _clean_surroundings(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     for name in list(os.environ):
-        if name.startswith(("FULLSTORY_", "DAGSTER_")) and not name.startswith(_ASKS_FOR_TESTS):
+        if name.startswith(_IS_READ) and not name.startswith(_ASKS_FOR_TESTS):
             monkeypatch.delenv(name)
     monkeypatch.chdir(tmp_path)
+
+
+@pytest.fixture(scope="session")
+def _s3_server() -> Iterator[S3Server]:
+    with S3Server() as server:
+        yield server
+
+
+@pytest.fixture
+def bucket(_s3_server: S3Server, monkeypatch: pytest.MonkeyPatch) -> Bucket:
+    """An empty bucket in an S3 on this machine, and an environment in which it is found."""
+    for name, value in _s3_server.environment.items():
+        monkeypatch.setenv(name, value)
+    return _s3_server.new_bucket()
 
 
 @pytest.fixture(scope="module")

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import os
 from datetime import datetime, timezone
 from pathlib import Path
 
 import pytest
 
-from fullstory_dagster.dotenv_file import write_dotenv
+from fullstory_dagster.dotenv_file import export_cloud_variables, write_dotenv
 from fullstory_dagster.settings import SETTINGS, Settings, read_settings
 
 START = datetime(2026, 6, 1, tzinfo=timezone.utc)
@@ -46,3 +47,14 @@ def test_a_start_within_the_day_keeps_its_hour(tmp_path: Path, hour: int) -> Non
     settings = Settings(start=START.replace(hour=hour), bundle_hours=12, api_key="k")
     write_dotenv(tmp_path / ".env", settings)
     assert read_settings({"FULLSTORY_BUNDLE_HOURS": "12"}).start == settings.start
+
+
+def test_what_it_says_to_the_clouds_is_in_the_environment_unless_that_says_otherwise(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / ".env"
+    path.write_text("AWS_REGION=eu-west-1\nAWS_ACCESS_KEY_ID=file\nAZURE_STORAGE_ACCOUNT_NAME=\nOTHER_KEY=x\n")
+    monkeypatch.setattr(os, "environ", {"AWS_ACCESS_KEY_ID": "environment"})
+    export_cloud_variables(path)
+    export_cloud_variables(tmp_path / "none")
+    assert os.environ == {"AWS_ACCESS_KEY_ID": "environment", "AWS_REGION": "eu-west-1"}

@@ -28,8 +28,8 @@ def loaded_by(statement: str) -> set[str]:
         ("api", {"polars", "duckdb", "starlette"}),
         ("parse.bundle", {"duckdb", "requests", "starlette"}),
         ("store.warehouse", {"requests", "starlette"}),
-        ("ingest.sync", {"starlette"}),
-        ("ingest.status", {"starlette"}),
+        ("ingest.sync", {"obstore", "starlette"}),
+        ("ingest.status", {"obstore", "starlette"}),
         ("simulator.server", {"duckdb", "requests", "polars"}),
         ("demo", {"starlette"}),
         ("report.page", {"requests", "starlette"}),
@@ -57,23 +57,33 @@ def ours(*names: str) -> list[str]:
 
 
 WRONG = {
-    ".": ["dagster", "dagster_dbt", "dbt", "duckdb", "requests", "starlette"],
-    "api": ["dagster", "duckdb", "polars", "starlette", *ours("parse", "store", "ingest", "defs", "simulator")],
-    "parse": ["dagster", "duckdb", "requests", *ours("api", "store", "ingest", "defs", "simulator")],
+    ".": ["dagster", "dagster_dbt", "dbt", "duckdb", "obstore", "requests", "starlette"],
+    "api": [
+        "dagster",
+        "duckdb",
+        "obstore",
+        "polars",
+        "starlette",
+        *ours("parse", "store", "ingest", "defs", "simulator"),
+    ],
+    "parse": ["dagster", "duckdb", "obstore", "requests", *ours("api", "store", "ingest", "defs", "simulator")],
     "store": ["dagster", "requests", "starlette", *ours("api", "parse", "ingest", "defs", "simulator")],
-    "ingest": ["dagster", "duckdb", "requests", "starlette", *ours("defs", "simulator")],
+    "ingest": ["dagster", "duckdb", "obstore", "requests", "starlette", *ours("defs", "simulator")],
     "simulator": [
-        *("dagster", "duckdb", "requests"),
+        *("dagster", "duckdb", "obstore", "requests"),
         *ours("api", "parse", "store", "ingest", "defs", "settings", "errors"),
     ],
-    "report": ["dagster", "duckdb", "requests", "starlette", *ours("api", "parse", "ingest", "defs", "simulator")],
-    "defs": ["duckdb", "requests", "starlette"],
+    "report": [
+        *("dagster", "duckdb", "obstore", "requests", "starlette"),
+        *ours("api", "parse", "ingest", "defs", "simulator"),
+    ],
+    "defs": ["duckdb", "obstore", "requests", "starlette"],
 }
 RIGHT = {
     ".": ["fullstory_dagster.settings"],
     "api": ["requests", "fullstory_dagster.errors"],
     "parse": ["polars", "fullstory_dagster.fields"],
-    "store": ["duckdb", "polars"],
+    "store": ["duckdb", "obstore", "polars"],
     "ingest": ["fullstory_dagster.api", "fullstory_dagster.parse", "fullstory_dagster.store"],
     "report": ["altair", "polars", "fullstory_dagster.store"],
     "simulator": ["starlette", "fullstory_dagster.fields", "fullstory_dagster.windows"],

@@ -60,7 +60,6 @@ WRONG = [
     ("API_URL", "api.fullstory.com", "https URL"),
     ("API_URL", "ftp://api.fullstory.com", "https URL"),
     ("API_URL", "http://api.fullstory.com", "plain http is allowed for this machine only"),
-    ("API_URL", "https://api.fullstory.com?x=1", "without a query"),
     ("API_URL", "https://[::1", "https URL"),
     ("API_URL", "https://api.fullstory.com:notaport", "https URL"),
     ("EXPORT_API", "Segment", "segment, bundle"),
@@ -86,7 +85,11 @@ WRONG = [
     ("SCHEDULE", "every 6h at 24:00", "every 6h at 03:15"),
     ("SCHEDULE_TIMEZONE", "Mars/Olympus", "Europe/Berlin"),
     ("SCHEDULE_TIMEZONE", "../../etc/passwd", "Europe/Berlin"),
-    ("STORE_URL", "s3://bucket/prefix", "object stores are not supported yet"),
+    ("STORE_URL", "https://bucket.s3.amazonaws.com/prefix", "must be a folder, or s3://bucket/prefix, gs://"),
+    ("STORE_URL", "s3://", "s3://bucket/prefix"),
+    ("STORE_URL", "s3://bucket/pre fix", "letters, digits and ._-=+"),
+    ("STORE_URL", "s3://bucket/../prefix", "letters, digits and ._-=+"),
+    ("STORE_URL", "gs://bucket//prefix", "letters, digits and ._-=+"),
     ("SNAPSHOT_MINUTES", "often", "whole number of minutes"),
     ("WAREHOUSE", "md:events", "lakes and MotherDuck are not supported yet"),
     ("WAREHOUSE", "ducklake:postgres:dbname=x", "lakes and MotherDuck are not supported yet"),
@@ -177,6 +180,41 @@ def test_a_start_off_the_grid_is_refused() -> None:
     assert error.setting == "FULLSTORY_START_DATE"
     assert "2026-06-01T05:00:00Z" in str(error)
     assert "multiples of 6 h from midnight UTC" in str(error)
+
+
+@pytest.mark.parametrize(
+    ("name", "url"),
+    [
+        ("STORE_URL", "s3://AKIA:canary/canary@bucket/prefix"),
+        ("STORE_URL", "gs://bucket/prefix?token=canary"),
+        ("STORE_URL", "az://container/prefix#canary"),
+        ("STORE_URL", "abfss://container:canary@account.dfs.core.windows.net/prefix"),
+        ("STORE_URL", "https://account.blob.core.windows.net/container?sv=2024&sig=canary"),
+        ("API_URL", "https://user:can/ary@api.fullstory.com"),
+        ("API_URL", "https://api.fullstory.com?key=canary"),
+    ],
+)
+def test_what_may_be_a_secret_in_a_url_is_refused_and_not_shown(name: str, url: str) -> None:
+    sentence = str(refusal(**{name: url}))
+    assert "***" in sentence
+    assert "can" not in sentence
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "s3://bucket",
+        "s3://my.bucket-1/a/b=c",
+        "gs://bucket_1/prefix",
+        "az://container/prefix",
+        "abfss://container@account.dfs.core.windows.net/prefix",
+    ],
+)
+def test_the_store_may_be_a_place_in_a_cloud(url: str, tmp_path: Path) -> None:
+    settings = read(STORE_URL=f"{url}/")
+    assert settings.store == url
+    # Locks and scratch files are not there.
+    assert settings.store_dir == tmp_path / "data"
 
 
 def test_a_password_in_the_url_is_refused_and_not_shown() -> None:

@@ -100,7 +100,7 @@ def build_assets(settings: Settings) -> list[dg.AssetsDefinition]:
         metadata={
             **documented_in("schema.md"),
             "dagster/column_schema": parquet_schema(),
-            "dagster/uri": str(settings.store_dir / "events"),
+            "dagster/uri": f"{settings.store}/events",
         },
     )
     def parsed_events(context: dg.AssetExecutionContext, account: dg.ResourceParam[FullStoryAccount]) -> Iterator[Any]:
@@ -112,7 +112,7 @@ def build_assets(settings: Settings) -> list[dg.AssetsDefinition]:
                 context,
                 grid,
                 outcomes,
-                lambda parsed: parsed_metadata(parsed, ingestion.dataset.size(parsed.window)),
+                lambda parsed: parsed_metadata(ingestion.dataset, parsed),
             )
 
     @dg.asset(
@@ -151,11 +151,12 @@ def build_assets(settings: Settings) -> list[dg.AssetsDefinition]:
 
         with as_failure(f"Appending {name_ranges(windows, _NAMED)}"):
             ingestion = account.ingestion()
+            dataset = ingestion.dataset
             yield from _report(
                 context,
                 grid,
                 ingestion.append_all(windows, dagster_run_id=context.run_id, allow_shrink=config.allow_shrink),
-                lambda load: load_metadata(load) | {"preview": preview(ingestion.dataset.require(load.window))},
+                lambda load: load_metadata(load) | {"preview": preview(dataset, dataset.require(load.window))},
                 check,
             )
             for window in delete_expired_events(ingestion):

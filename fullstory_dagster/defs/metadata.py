@@ -10,7 +10,7 @@ import polars as pl
 from fullstory_dagster.defs.home import PROJECT_ROOT
 from fullstory_dagster.fields import EVENT_COLUMNS
 from fullstory_dagster.store.bundles import StoredBundle
-from fullstory_dagster.store.dataset import ParsedWindow
+from fullstory_dagster.store.dataset import EventDataset, ParsedWindow
 from fullstory_dagster.store.warehouse import Load
 
 Metadata = dict[str, Any]
@@ -67,7 +67,7 @@ def bundle_metadata(bundle: StoredBundle) -> Metadata:
     }
 
 
-def parsed_metadata(parsed: ParsedWindow, n_bytes: int) -> Metadata:
+def parsed_metadata(dataset: EventDataset, parsed: ParsedWindow) -> Metadata:
     """What was parsed, and a few rows without anything personal."""
     return {
         "dagster/partition_row_count": parsed.rows_kept,
@@ -76,9 +76,9 @@ def parsed_metadata(parsed: ParsedWindow, n_bytes: int) -> Metadata:
         "rows rejected": parsed.rows_rejected,
         "rows of other windows": parsed.rows_outside,
         "misfit values": parsed.values_misfit,
-        "bytes of Parquet": n_bytes,
+        "bytes of Parquet": dataset.size(parsed.window),
         "seconds to parse": round(parsed.parse_s, 2),
-        "preview": preview(parsed),
+        "preview": preview(dataset, parsed),
     }
 
 
@@ -111,20 +111,21 @@ def _event_range(counts: ParsedWindow | Load) -> Metadata:
     }
 
 
-def preview(parsed: ParsedWindow) -> dg.MarkdownMetadataValue:
+def preview(dataset: EventDataset, parsed: ParsedWindow) -> dg.MarkdownMetadataValue:
     """A table of the first rows, in columns that are not personal. Under 1,000 characters Dagster shows it at once."""
-    rows = (
-        pl.scan_parquet(parsed.events_location)
-        .head(_PREVIEW_ROWS)
-        .select(
-            pl.col("EventStart").dt.strftime("%H:%M:%S%.3f").alias("time (UTC)"),
-            pl.col("EventType").alias("type"),
-            pl.coalesce("EventCustomName", "EventSubType").alias("name or subtype"),
-            pl.col("PageBrowser").alias("browser"),
-            pl.col("PageDevice").alias("device"),
+    with dataset.at_hand(parsed) as at_hand:
+        rows = (
+            pl.scan_parquet(at_hand.events_location)
+            .head(_PREVIEW_ROWS)
+            .select(
+                pl.col("EventStart").dt.strftime("%H:%M:%S%.3f").alias("time (UTC)"),
+                pl.col("EventType").alias("type"),
+                pl.coalesce("EventCustomName", "EventSubType").alias("name or subtype"),
+                pl.col("PageBrowser").alias("browser"),
+                pl.col("PageDevice").alias("device"),
+            )
+            .collect()
         )
-        .collect()
-    )
     if rows.is_empty():
         return dg.MetadataValue.md("No rows.")
     lines = ["| " + " | ".join(rows.columns) + " |", "|" + " --- |" * rows.width]

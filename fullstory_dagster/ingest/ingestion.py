@@ -55,6 +55,7 @@ from fullstory_dagster.store.bundles import BundleFile, BundleStore, StoredBundl
 from fullstory_dagster.store.dataset import EventDataset, ParsedWindow
 from fullstory_dagster.store.forgotten import ForgottenList
 from fullstory_dagster.store.objects import LocalStore
+from fullstory_dagster.store.remote_objects import RemoteStore
 from fullstory_dagster.store.snapshot import ReadSnapshot
 from fullstory_dagster.store.warehouse import Load, Warehouse
 from fullstory_dagster.store.window_locks import WindowLocks
@@ -66,6 +67,8 @@ _PARSING = Semaphore(max(1, (os.cpu_count() or 1) // 4))
 TOGETHER_ROWS = 500_000
 """Windows are appended together until they have so many rows, which is several of DuckDB's row groups: it writes
 whole ones at once, and an unfinished one again with every transaction."""
+_TOGETHER_WINDOWS = 100
+"""And never more windows than that: each holds its lock and its files, which are open, meanwhile."""
 
 DATASET_SCHEMA = pl.Schema(
     dict(BATCH_SCHEMA)
@@ -252,7 +255,7 @@ class Ingestion:
             parsed = self.dataset.get(window)
             n_rows += parsed.rows_kept if parsed else 0
             together.append(window)
-            if n_rows >= TOGETHER_ROWS:
+            if n_rows >= TOGETHER_ROWS or len(together) >= _TOGETHER_WINDOWS:
                 yield from self._append_together(together, dagster_run_id, min_rows_pct)
                 together, n_rows = [], 0
         yield from self._append_together(together, dagster_run_id, min_rows_pct)
@@ -262,15 +265,17 @@ class Ingestion:
     ) -> list[Outcome[Load]]:
         failed: list[Outcome[Load]] = []
         ready: dict[Window, tuple[ParsedWindow, StoredBundle]] = {}
-        with ExitStack() as locks:
+        with ExitStack() as held:
             for window in windows:
                 try:
-                    locks.enter_context(self.window_lock(window))
+                    held.enter_context(self.window_lock(window))
                     parsed_before = self.dataset.get(window)
                     if parsed_before and parsed_before.shaping.get("field_list") != FIELD_LIST_ID:
                         self.parse(window)  # this project was upgraded in between, and its fields have columns now
                     with self._attempt(window, "append"):
-                        ready[window] = self._appendable(window)
+                        parsed, bundle = self._appendable(window)
+                        # Before the warehouse is opened, which others wait for.
+                        ready[window] = held.enter_context(self.dataset.at_hand(parsed)), bundle
                 except Exception as error:
                     failed.append(Outcome(window, error=error))
             return [*failed, *self._replaced(ready, dagster_run_id, min_rows_pct)]
@@ -477,7 +482,11 @@ class Ingestion:
 
 def open_ingestion(settings: Settings, clock: Clock | None = None) -> Ingestion:
     """Put the parts together as the settings say. Opens nothing yet."""
-    objects = LocalStore(settings.store_dir)
+    objects = (
+        LocalStore(settings.store)
+        if isinstance(settings.store, Path)
+        else RemoteStore(settings.store, LocalStore(settings.store_dir))
+    )
     warehouse = Warehouse(
         settings.warehouse,
         settings.schema,

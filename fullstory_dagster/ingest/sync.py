@@ -11,6 +11,8 @@ from datetime import datetime
 from fullstory_dagster.errors import (
     AuthenticationError,
     ClockAheadError,
+    StoreRefusedError,
+    StoreUnreachableError,
     UsageError,
     WarehouseLockedError,
     WarehouseMismatchError,
@@ -24,7 +26,14 @@ from fullstory_dagster.store.dataset import ParsedWindow
 from fullstory_dagster.store.warehouse import Load
 from fullstory_dagster.windows import Window
 
-_ENDS_THE_SYNC = (AuthenticationError, ClockAheadError, WarehouseLockedError, WarehouseMismatchError)
+_ENDS_THE_SYNC = (
+    AuthenticationError,
+    ClockAheadError,
+    StoreRefusedError,
+    StoreUnreachableError,
+    WarehouseLockedError,
+    WarehouseMismatchError,
+)
 """What would fail every other window as well, after a wait of its own."""
 _TOGETHER_S = 10
 """How long a window that is prepared may wait for others to be appended with."""

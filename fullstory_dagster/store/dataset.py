@@ -9,24 +9,23 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta, timezone
+from pathlib import Path
 from typing import Any, BinaryIO, Protocol
 from uuid import uuid4
 
 import polars as pl
-from polars.io.plugins import register_io_source
 
 from fullstory_dagster.errors import BundleMissingError, StoreTooNewError
 from fullstory_dagster.forgotten import CARRIER_COLUMNS, Carrier, Matcher
 from fullstory_dagster.store.objects import ObjectStore, publish_text, read_json
+from fullstory_dagster.store.parquet_file import read_footer, sink_parquet, stream_rows
 from fullstory_dagster.windows import Window
 
 _VERSION = 1
 """Of the summary and of what the Parquet file holds."""
-
-_ROW_GROUP_ROWS = 100_000
-_COMPRESSION_LEVEL = 1  # the file is read once or twice; level 3 costs double the time for 8 % of the size
 
 
 @dataclass(frozen=True)
@@ -36,8 +35,8 @@ class ParsedWindow:
     Attributes:
         window: the range.
         parse_id: unique for every parse.
-        events_location: the Parquet file.
-        rejects_location: Parquet file of position, export_id, reason, raw_text, raw_sha256.
+        events_location: the Parquet file; a path wherever an engine is to read it, see :meth:`EventDataset.at_hand`.
+        rejects_location: Parquet file of position, export_id, reason, raw_text, raw_sha256; likewise.
         rows_in: rows FullStory sent = kept + rejected + outside + forgotten.
         rows_kept: rows in the Parquet file.
         rows_rejected: rows in the rejects file.
@@ -123,14 +122,14 @@ class EventDataset:
         with self._objects.scratch() as written, self._objects.scratch() as renamed, self._objects.scratch() as lines:
             # Only one Parquet file can be streamed into at a time: rejects, few as a rule, wait in another.
             with lines.open("wb") as file:
-                _sink(_stream(twins.number(_rows_of(batches, file)), schema), str(written), parse_id)
+                sink_parquet(stream_rows(twins.number(_rows_of(batches, file)), schema), str(written), parse_id)
             result = written
             rows = twins.renumber(pl.scan_parquet(written))
             if rows is not None:
-                _sink(_stream(rows, schema), str(renamed), parse_id)
+                sink_parquet(stream_rows(rows, schema), str(renamed), parse_id)
                 result = renamed
             with self._objects.scratch() as rejects:
-                _sink(pl.scan_ndjson(lines, schema=rejects_schema), str(rejects), parse_id)
+                sink_parquet(pl.scan_ndjson(lines, schema=rejects_schema), str(rejects), parse_id)
                 self._objects.publish(_rejects_key(window, parse_id), rejects)
             described = {"version": _VERSION, "window_end": window.end, **summary()}
             publish_text(self._objects, _summary_key(window, parse_id), json.dumps(described, default=_iso, indent=1))
@@ -160,7 +159,7 @@ class EventDataset:
     def _summary(self, window: Window) -> tuple[str, dict[str, Any]] | None:
         try:
             with self._objects.open(_events_key(window)) as file:
-                parse_id = pl.read_parquet_metadata(file)["parse_id"]
+                parse_id = pl.read_parquet_metadata(read_footer(file))["parse_id"]
         except (FileNotFoundError, KeyError, pl.exceptions.PolarsError):
             return None  # a file that cannot be read is as good as none: the window is parsed again
         summary = read_json(self._objects, _summary_key(window, parse_id))
@@ -187,6 +186,21 @@ class EventDataset:
             )
         return parsed
 
+    @contextmanager
+    def at_hand(self, parsed: ParsedWindow) -> Iterator[ParsedWindow]:
+        """The parse with its files on this machine, where polars and DuckDB read them, for as long as this is open.
+
+        Raises:
+            FileNotFoundError: another parse has taken its place.
+            DiskFullError: there is no room for them.
+        """
+        window = parsed.window
+        with (
+            self._objects.local(_events_key(window)) as events,
+            self._objects.local(_rejects_key(window, parsed.parse_id)) as rejects,
+        ):
+            yield replace(parsed, events_location=str(events), rejects_location=str(rejects))
+
     def size(self, window: Window) -> int:
         """Bytes of the window's Parquet file, 0 without one."""
         return self._objects.size(_events_key(window)) or 0
@@ -209,9 +223,8 @@ class EventDataset:
         """What the window's rows say of whose they are, each once; nothing without a parse that can be read."""
         if self._summary(window) is None:
             return
-        location = self._objects.location(_events_key(window))
-        carriers = pl.scan_parquet(location).select(CARRIER_COLUMNS).unique().collect(engine="streaming")
-        yield from map(Carrier._make, carriers.iter_rows())
+        with self._objects.local(_events_key(window)) as events:
+            yield from _carriers(events)
 
     def erase(
         self,
@@ -235,17 +248,31 @@ class EventDataset:
         parsed = self.get(window)
         if parsed is None:
             return ErasedRows()
+        with self.at_hand(parsed) as at_hand:
+            return self._erase(at_hand, matcher, is_reject_theirs, bundle_sha256, n_bundle_rows)
+
+    def _erase(
+        self,
+        parsed: ParsedWindow,
+        matcher: Matcher,
+        is_reject_theirs: Callable[[str | None, str], bool],
+        bundle_sha256: tuple[str, str] | None,
+        n_bundle_rows: int,
+    ) -> ErasedRows:
+        window = parsed.window
         is_of_bundle = bundle_sha256 is not None and parsed.bundle_sha256 == bundle_sha256[0]
         rejects = pl.read_parquet(parsed.rejects_location)
         is_kept = [not is_reject_theirs(*said) for said in rejects.select("raw_text", "raw_sha256").iter_rows()]
         n_rejects = len(rejects) - sum(is_kept)
-        theirs = self._theirs(window, matcher)
+        theirs = _theirs(parsed.events_location, matcher)
         with self._objects.scratch() as kept, self._objects.scratch() as kept_rejects:
             n_events = 0
             summary: dict[str, Any] = {}
             parse_id = uuid4().hex
             if len(theirs):
-                _sink(_without(pl.scan_parquet(parsed.events_location), theirs, matcher.others), str(kept), parse_id)
+                sink_parquet(
+                    _without(pl.scan_parquet(parsed.events_location), theirs, matcher.others), str(kept), parse_id
+                )
                 bounds = pl.scan_parquet(kept).select(
                     pl.len(), pl.col("EventStart").min().alias("first"), pl.col("EventStart").max().alias("last")
                 )
@@ -267,7 +294,7 @@ class EventDataset:
             if bundle_sha256 and is_of_bundle:
                 summary["bundle_sha256"] = bundle_sha256[1]
             if not n_events:
-                _sink(pl.scan_parquet(parsed.events_location), str(kept), parse_id)
+                sink_parquet(pl.scan_parquet(parsed.events_location), str(kept), parse_id)
             rejects.filter(pl.Series(is_kept, dtype=pl.Boolean)).write_parquet(kept_rejects)
             n_bytes = kept.stat().st_size + kept_rejects.stat().st_size
             self._objects.publish(_rejects_key(window, parse_id), kept_rejects)
@@ -285,17 +312,6 @@ class EventDataset:
             self._delete_parses(window, but=parsed.parse_id)
         else:
             self.delete(window)
-
-    def _theirs(self, window: Window, matcher: Matcher) -> pl.DataFrame:
-        """What rows of erased people carry, and before when they are erased (naive UTC)."""
-        while True:
-            n_learnt = len(matcher.learnt)
-            found = [(*carrier, until) for carrier in self.carriers(window) if (until := matcher.until(carrier))]
-            if len(matcher.learnt) == n_learnt:
-                break
-        rows = [(*carrier, until.replace(tzinfo=None)) for *carrier, until in found]
-        schema = {"UserId": pl.Int64, "IndvId": pl.Int64, "UserAppKey": pl.String, "UserEmail": pl.String}
-        return pl.DataFrame(rows, schema=schema | {"_until": pl.Datetime("us")}, orient="row")
 
     def delete(self, window: Window) -> None:
         """Remove the window's files, the commit point first."""
@@ -315,24 +331,21 @@ def _rows_of(batches: Iterable[tuple[pl.DataFrame, pl.DataFrame]], rejects_file:
         yield rows
 
 
-def _stream(batches: Iterable[pl.DataFrame], schema: pl.Schema) -> pl.LazyFrame:
-    def rows(
-        with_columns: list[str] | None, predicate: pl.Expr | None, n_rows: int | None, batch_size: int | None
-    ) -> Iterator[pl.DataFrame]:
-        # A sink of the bare source asks for everything; the arguments are the plugin's interface.
-        yield from batches
-
-    return register_io_source(rows, schema=schema)
+def _carriers(events: Path | str) -> Iterator[Carrier]:
+    carriers = pl.scan_parquet(events).select(CARRIER_COLUMNS).unique().collect(engine="streaming")
+    yield from map(Carrier._make, carriers.iter_rows())
 
 
-def _sink(rows: pl.LazyFrame, path: str, parse_id: str) -> None:
-    rows.sink_parquet(
-        path,
-        compression="zstd",
-        compression_level=_COMPRESSION_LEVEL,
-        row_group_size=_ROW_GROUP_ROWS,
-        metadata={"parse_id": parse_id},
-    )
+def _theirs(events: str, matcher: Matcher) -> pl.DataFrame:
+    """What rows of erased people carry, and before when they are erased (naive UTC)."""
+    while True:
+        n_learnt = len(matcher.learnt)
+        found = [(*carrier, until) for carrier in _carriers(events) if (until := matcher.until(carrier))]
+        if len(matcher.learnt) == n_learnt:
+            break
+    rows = [(*carrier, until.replace(tzinfo=None)) for *carrier, until in found]
+    schema = {"UserId": pl.Int64, "IndvId": pl.Int64, "UserAppKey": pl.String, "UserEmail": pl.String}
+    return pl.DataFrame(rows, schema=schema | {"_until": pl.Datetime("us")}, orient="row")
 
 
 def _without(rows: pl.LazyFrame, theirs: pl.DataFrame, others: set[str]) -> pl.LazyFrame:

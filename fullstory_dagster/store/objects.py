@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import json
 import os
@@ -27,11 +28,18 @@ class ObjectStore(Protocol):
         ...
 
     def open(self, key: str) -> BinaryIO:
-        """The object's bytes. Raises FileNotFoundError."""
+        """The object's bytes, to be read from the start or to be sought in. Raises FileNotFoundError.
+
+        A replaced object is read to its end as it was, or ends in an error: never in the new one's bytes.
+        """
+        ...
+
+    def local(self, key: str) -> AbstractContextManager[Path]:
+        """A context manager that gives a file with the object's bytes, for engines, to read only. FileNotFoundError."""
         ...
 
     def location(self, key: str) -> str:
-        """Where polars and DuckDB find the object."""
+        """What people and other engines call the object: a path or a URL, without secrets."""
         ...
 
     def size(self, key: str) -> int | None:
@@ -82,6 +90,14 @@ class LocalStore:
     def open(self, key: str) -> BinaryIO:
         """See :class:`ObjectStore`."""
         return self._path(key).open("rb")
+
+    @contextmanager
+    def local(self, key: str) -> Iterator[Path]:
+        """See :class:`ObjectStore`: the object itself."""
+        path = self._path(key)
+        if not path.is_file():
+            raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), str(path))
+        yield path
 
     def location(self, key: str) -> str:
         """See :class:`ObjectStore`: a path."""

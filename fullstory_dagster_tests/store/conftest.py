@@ -6,6 +6,7 @@ import gzip
 import hashlib
 import json
 from collections.abc import Sequence
+from contextlib import ExitStack
 from dataclasses import asdict
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -19,9 +20,11 @@ from fullstory_dagster.parse.bundle import BATCH_SCHEMA, REJECT_SCHEMA, BundlePa
 from fullstory_dagster.parse.twins import TwinNumbering
 from fullstory_dagster.store.bundles import BundleStore, StoredBundle
 from fullstory_dagster.store.dataset import EventDataset, ParsedWindow
-from fullstory_dagster.store.objects import LocalStore
+from fullstory_dagster.store.objects import LocalStore, ObjectStore
+from fullstory_dagster.store.remote_objects import RemoteStore
 from fullstory_dagster.store.warehouse import Load, Warehouse
 from fullstory_dagster.windows import Window
+from fullstory_dagster_tests.s3_server import Bucket
 from fullstory_dagster_tests.sample_events import DAY
 
 SHAPING = {"export_api": "segment", "bundle_hours": 24}
@@ -30,8 +33,8 @@ SHAPING = {"export_api": "segment", "bundle_hours": 24}
 class Loader:
     """Takes rows through the store, one stage or all of them."""
 
-    def __init__(self, folder: Path) -> None:
-        self.objects = LocalStore(folder / "store")
+    def __init__(self, folder: Path, objects: ObjectStore) -> None:
+        self.objects = objects
         self.bundles = BundleStore(self.objects, "fullstory")
         self.dataset = EventDataset(self.objects)
         self.warehouse = Warehouse(folder / "warehouse.duckdb", "fullstory", lock_timeout_s=20)
@@ -88,10 +91,12 @@ class Loader:
         return load
 
     def append_all(self, *windows: Window, **options: Any) -> list[Load | WindowShrankError]:
-        return self.warehouse.replace_windows(
-            [(self.dataset.require(window), self.bundles.require(window)) for window in windows],
-            **{"loaded_at": max(windows).settled_at + timedelta(hours=1)} | options,
-        )
+        with ExitStack() as held:
+            at_hand = [held.enter_context(self.dataset.at_hand(self.dataset.require(window))) for window in windows]
+            return self.warehouse.replace_windows(
+                [(parsed, self.bundles.require(parsed.window)) for parsed in at_hand],
+                **{"loaded_at": max(windows).settled_at + timedelta(hours=1)} | options,
+            )
 
     def load(self, rows: Sequence[Any] | bytes, window: Window = DAY, **options: Any) -> Load:
         self.keep(rows, window, **options)
@@ -103,5 +108,19 @@ class Loader:
 
 
 @pytest.fixture
-def loader(tmp_path: Path) -> Loader:
-    return Loader(tmp_path)
+def folder(tmp_path: Path) -> LocalStore:
+    return LocalStore(tmp_path / "store")
+
+
+@pytest.fixture(params=["folder", "S3"])
+def objects(request: pytest.FixtureRequest, tmp_path: Path) -> ObjectStore:
+    """A store of each kind."""
+    if request.param == "folder":
+        return LocalStore(tmp_path / "store")
+    bucket: Bucket = request.getfixturevalue("bucket")
+    return RemoteStore(bucket.url, LocalStore(tmp_path / "data"))
+
+
+@pytest.fixture
+def loader(tmp_path: Path, folder: LocalStore) -> Loader:
+    return Loader(tmp_path, folder)

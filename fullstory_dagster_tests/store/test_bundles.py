@@ -5,25 +5,19 @@ from __future__ import annotations
 import gzip
 import hashlib
 from datetime import datetime, timedelta, timezone
-from pathlib import Path
 
 import pytest
 
 from fullstory_dagster.errors import BundleDamagedError, BundleMissingError, BundleTooLargeError
 from fullstory_dagster.store.bundles import BundleFile, BundleStore, StoredBundle
-from fullstory_dagster.store.objects import LocalStore
+from fullstory_dagster.store.objects import ObjectStore
 from fullstory_dagster_tests.sample_events import DAY
 
 REQUESTED = datetime(2026, 6, 3, 0, 0, 0, 5, tzinfo=timezone.utc)
 
 
 @pytest.fixture
-def objects(tmp_path: Path) -> LocalStore:
-    return LocalStore(tmp_path)
-
-
-@pytest.fixture
-def store(objects: LocalStore) -> BundleStore:
+def store(objects: ObjectStore) -> BundleStore:
     return BundleStore(objects, "fullstory")
 
 
@@ -60,10 +54,11 @@ def test_a_bundle_is_known_again_with_all_that_was_said_of_it(store: BundleStore
     assert [b"".join(store.read(file)) for file in again.files] == [b"[1]", b"[2]"]
 
 
-def test_the_bytes_are_kept_as_they_were_sent(store: BundleStore, objects: LocalStore) -> None:
+def test_the_bytes_are_kept_as_they_were_sent(store: BundleStore, objects: ObjectStore) -> None:
     packed = gzip.compress(b"[]")
     (file,) = keep(store, packed).files
-    assert Path(objects.location(file.key)).read_bytes() == packed
+    with objects.local(file.key) as path:
+        assert path.read_bytes() == packed
 
 
 def test_a_bundle_asked_for_a_day_after_its_end_is_settled(store: BundleStore) -> None:
@@ -71,7 +66,7 @@ def test_a_bundle_asked_for_a_day_after_its_end_is_settled(store: BundleStore) -
     assert not keep(store, b"[]", requested_at=DAY.settled_at - timedelta(microseconds=1)).is_settled
 
 
-def test_the_files_of_a_replaced_bundle_vanish(store: BundleStore, objects: LocalStore) -> None:
+def test_the_files_of_a_replaced_bundle_vanish(store: BundleStore, objects: ObjectStore) -> None:
     keep(store, b"[1]", b"[2]")
     bundle = keep(store, b"[2]", b"[3]")
     kept = {*(file.key for file in bundle.files), "bundles/window_start=20260601T0000Z/bundle.json"}
@@ -85,7 +80,7 @@ def test_two_bundles_of_the_same_bytes_are_two(store: BundleStore) -> None:
 
 
 def test_a_file_that_no_bundle_names_changes_nothing_and_goes_with_the_next(
-    store: BundleStore, objects: LocalStore
+    store: BundleStore, objects: ObjectStore
 ) -> None:
     bundle = keep(store, b"[1]")
     keep_file(store, b"[2]", "half of a bundle")
@@ -95,7 +90,7 @@ def test_a_file_that_no_bundle_names_changes_nothing_and_goes_with_the_next(
     assert len(list(objects.keys("bundles/"))) == 2
 
 
-def test_a_download_that_fails_leaves_nothing(store: BundleStore, objects: LocalStore) -> None:
+def test_a_download_that_fails_leaves_nothing(store: BundleStore, objects: ObjectStore) -> None:
     def fail() -> None:
         with store.receive() as scratch:
             scratch.write_bytes(b"half")
@@ -107,7 +102,7 @@ def test_a_download_that_fails_leaves_nothing(store: BundleStore, objects: Local
     assert store.get(DAY) is None
 
 
-def test_a_deleted_bundle_is_gone_and_missed_by_name(store: BundleStore, objects: LocalStore) -> None:
+def test_a_deleted_bundle_is_gone_and_missed_by_name(store: BundleStore, objects: ObjectStore) -> None:
     keep(store, b"[1]")
     store.delete(DAY)
     assert store.get(DAY) is None
@@ -117,14 +112,14 @@ def test_a_deleted_bundle_is_gone_and_missed_by_name(store: BundleStore, objects
 
 
 @pytest.mark.parametrize("export_id", ["../../etc/passwd", "a/b", "…"])
-def test_an_id_of_fullstorys_is_no_path(store: BundleStore, objects: LocalStore, export_id: str) -> None:
+def test_an_id_of_fullstorys_is_no_path(store: BundleStore, objects: ObjectStore, export_id: str) -> None:
     file = keep_file(store, b"[]", export_id)
     assert file.export_id == export_id
     assert file.key.startswith("bundles/window_start=20260601T0000Z/")
     assert export_id not in file.key
 
 
-def test_a_kept_bomb_is_refused_by_the_name_of_the_setting(objects: LocalStore) -> None:
+def test_a_kept_bomb_is_refused_by_the_name_of_the_setting(objects: ObjectStore) -> None:
     bomb = gzip.compress(b" " * (1 << 20), mtime=0) * 100
     by_ratio = BundleStore(objects, "fullstory", max_ratio=200)
     (file,) = keep(by_ratio, bomb).files
@@ -136,7 +131,7 @@ def test_a_kept_bomb_is_refused_by_the_name_of_the_setting(objects: LocalStore) 
     assert sum(map(len, BundleStore(objects, "fullstory").read(file))) == 100 << 20
 
 
-def test_a_bundle_that_the_disk_turned_into_a_bomb_is_called_damaged(objects: LocalStore) -> None:
+def test_a_bundle_that_the_disk_turned_into_a_bomb_is_called_damaged(objects: ObjectStore) -> None:
     store = BundleStore(objects, "fullstory", max_bytes=1_000_000)
     (file,) = keep(store, gzip.compress(b"[]")).files
     with objects.scratch() as scratch:

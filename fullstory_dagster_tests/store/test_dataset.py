@@ -11,9 +11,26 @@ import polars as pl
 import pytest
 
 from fullstory_dagster.errors import BundleFormatError, BundleMissingError
+from fullstory_dagster.store.dataset import ParsedWindow
+from fullstory_dagster.store.objects import LocalStore, ObjectStore
 from fullstory_dagster_tests.sample_events import DAY, event
 
 from .conftest import SHAPING, Loader
+
+
+@pytest.fixture
+def loader(tmp_path: Path, objects: ObjectStore) -> Loader:
+    return Loader(tmp_path, objects)
+
+
+def events_of(loader: Loader, parsed: ParsedWindow) -> pl.DataFrame:
+    with loader.dataset.at_hand(parsed) as at_hand:
+        return pl.read_parquet(at_hand.events_location)
+
+
+def rejects_of(loader: Loader, parsed: ParsedWindow) -> pl.DataFrame:
+    with loader.dataset.at_hand(parsed) as at_hand:
+        return pl.read_parquet(at_hand.rejects_location)
 
 
 def keys(loader: Loader) -> list[str]:
@@ -31,9 +48,10 @@ def test_a_window_is_read_back_with_its_counts(loader: Loader) -> None:
     assert parsed.min_event_start_at == datetime(2026, 6, 1, 1)  # noqa: DTZ001 (UTC without zone, as in the column)
     assert parsed.max_event_start_at == datetime(2026, 6, 1, 12)  # noqa: DTZ001
     assert (parsed.bundle_sha256, parsed.shaping, parsed.parse_s) == (bundle.sha256, SHAPING, 0.5)
-    assert pl.read_parquet(parsed.events_location).height == 3
-    assert loader.dataset.size(DAY) == Path(parsed.events_location).stat().st_size
-    (reject,) = pl.read_parquet(parsed.rejects_location).to_dicts()
+    assert events_of(loader, parsed).height == 3
+    with loader.dataset.at_hand(parsed) as at_hand:
+        assert loader.dataset.size(DAY) == Path(at_hand.events_location).stat().st_size
+    (reject,) = rejects_of(loader, parsed).to_dicts()
     assert (reject["position"], reject["raw_text"], reject["export_id"]) == (3, '{"a": 1}', "e1")
 
 
@@ -55,10 +73,10 @@ def test_parsing_again_replaces_what_was_there(loader: Loader) -> None:
 def test_a_window_without_events_is_a_file_without_rows(loader: Loader, content: bytes) -> None:
     loader.keep(content)
     parsed = loader.parse()
-    frame = pl.read_parquet(parsed.events_location)
+    frame = events_of(loader, parsed)
     assert (frame.height, frame.schema["EventStart"], frame.schema["UserId"]) == (0, pl.Datetime("us"), pl.Int64)
     assert (parsed.rows_in, parsed.min_event_start_at, parsed.max_event_start_at) == (0, None, None)
-    assert pl.read_parquet(parsed.rejects_location).height == 0
+    assert rejects_of(loader, parsed).height == 0
 
 
 def test_a_window_of_rejects_only_keeps_all_of_them(loader: Loader) -> None:
@@ -66,16 +84,16 @@ def test_a_window_of_rejects_only_keeps_all_of_them(loader: Loader) -> None:
     loader.keep("\n".join(['{"b":1}', *odd]).encode())
     parsed = loader.parse()
     assert (parsed.rows_kept, parsed.rows_rejected) == (0, 8)
-    assert pl.read_parquet(parsed.rejects_location)["raw_text"].to_list() == ['{"b":1}', *odd]
+    assert rejects_of(loader, parsed)["raw_text"].to_list() == ['{"b":1}', *odd]
 
 
 def test_twins_get_ids_of_their_own_whatever_their_order(loader: Loader) -> None:
     rows = [event(user_x_int=n % 3, PageDuration=n % 2) for n in range(12)] + [event(PageId=1)]
     loader.keep(rows)
     columns = ["_event_id", "CustomVars", "PageDuration", "PageId"]
-    first = pl.read_parquet(loader.parse().events_location)
+    first = events_of(loader, loader.parse())
     loader.keep(rows[::-1])
-    second = pl.read_parquet(loader.parse().events_location)
+    second = events_of(loader, loader.parse())
     assert first["_event_id"].n_unique() == 13
     assert set(first.select(columns).rows()) == set(second.select(columns).rows())
     assert first["PageId"].to_list() == second["PageId"].to_list()[::-1]
@@ -113,8 +131,8 @@ def test_a_failure_at_any_step_of_publishing_leaves_the_parse_before_it(
         with pytest.raises(OSError, match="No space"):
             loader.parse()
     assert loader.dataset.get(DAY) == before
-    assert pl.read_parquet(before.events_location).height == 1
-    assert pl.read_parquet(before.rejects_location).height == 0
+    assert events_of(loader, before).height == 1
+    assert rejects_of(loader, before).height == 0
     # The next parse clears away what the failed one had published.
     loader.parse()
     assert len(keys(loader)) == 3
@@ -135,13 +153,22 @@ def test_a_deleted_window_leaves_nothing(loader: Loader) -> None:
     assert keys(loader) == []
 
 
-def test_engines_read_the_folder_of_events_as_a_hive_dataset(loader: Loader) -> None:
+def test_engines_read_the_folder_of_events_as_a_hive_dataset(tmp_path: Path, folder: LocalStore) -> None:
+    loader = Loader(tmp_path, folder)
     loader.keep([event(), {"a": 1}])
     loader.parse()
-    folder = loader.objects.root / "events"
-    assert {path.name for path in folder.rglob("*") if path.is_file()} == {"events.parquet"}
+    events = folder.root / "events"
+    assert {path.name for path in events.rglob("*") if path.is_file()} == {"events.parquet"}
     rows = duckdb.sql(
-        f"SELECT UserId, window_start FROM read_parquet('{folder}/**/*.parquet', hive_partitioning = true)"
+        f"SELECT UserId, window_start FROM read_parquet('{events}/**/*.parquet', hive_partitioning = true)"
     )
     assert rows.fetchall() == [(5189870820212736, "20260601T0000Z")]
-    assert pl.scan_parquet(folder, hive_partitioning=True).collect().height == 1
+    assert pl.scan_parquet(events, hive_partitioning=True).collect().height == 1
+
+
+def test_polars_reads_the_events_of_a_bucket_as_a_hive_dataset(loader: Loader, objects: ObjectStore) -> None:
+    loader.keep([event(), {"a": 1}])
+    loader.parse()
+    # Credentials, region and endpoint are where it looks for them itself.
+    rows = pl.scan_parquet(f"{objects.location('events')}/", hive_partitioning=True)
+    assert rows.select("UserId", "window_start").collect().rows() == [(5189870820212736, "20260601T0000Z")]

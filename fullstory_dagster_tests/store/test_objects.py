@@ -11,63 +11,106 @@ from pathlib import Path
 
 import pytest
 
-from fullstory_dagster.store.objects import LocalStore, publish_text
+from fullstory_dagster.store.objects import LocalStore, ObjectStore, publish_text, read_json
+from fullstory_dagster_tests.s3_server import KEYS_AN_ANSWER
 
 
 @pytest.fixture
-def store(tmp_path: Path) -> LocalStore:
-    return LocalStore(tmp_path / "store")
+def store(folder: LocalStore) -> LocalStore:
+    return folder
 
 
 def files(store: LocalStore) -> list[str]:
     return [path.relative_to(store.root).as_posix() for path in sorted(store.root.rglob("*")) if path.is_file()]
 
 
-def test_a_published_object_is_read_back(store: LocalStore) -> None:
-    publish_text(store, "a/b=1/c.txt", "é")
-    with store.open("a/b=1/c.txt") as file:
+def test_a_published_object_is_read_back(objects: ObjectStore) -> None:
+    publish_text(objects, "a/b=1/c.txt", "é")
+    with objects.open("a/b=1/c.txt") as file:
         assert file.read() == "é".encode()
-    assert store.size("a/b=1/c.txt") == 2
-    assert Path(store.location("a/b=1/c.txt")).read_text(encoding="utf-8") == "é"
-    assert files(store) == ["a/b=1/c.txt"]
+    with objects.local("a/b=1/c.txt") as path:
+        assert path.read_text(encoding="utf-8") == "é"
+    assert objects.size("a/b=1/c.txt") == 2
+    assert objects.location("a/b=1/c.txt").endswith("/a/b=1/c.txt")
+    assert list(objects.keys("")) == ["a/b=1/c.txt"]
 
 
-def test_what_is_not_there_is_not_there(store: LocalStore) -> None:
-    assert store.size("a") is None
-    assert list(store.keys("a/")) == []
-    store.delete("a")
+def test_an_empty_object_is_one(objects: ObjectStore) -> None:
+    publish_text(objects, "a", "")
+    with objects.open("a") as file:
+        assert file.read() == b""
+    with objects.local("a") as path:
+        assert path.read_bytes() == b""
+    assert objects.size("a") == 0
+
+
+def test_any_part_of_an_object_can_be_read(objects: ObjectStore) -> None:
+    content = bytes(range(256)) * 1000
+    with objects.scratch() as scratch:
+        scratch.write_bytes(content)
+        objects.publish("a", scratch)
+    with objects.open("a") as file:
+        assert file.read(3) == content[:3]
+        assert file.seek(-8, os.SEEK_END) == len(content) - 8
+        assert file.read() == content[-8:]
+        assert file.read(1) == b""
+        file.seek(100_001)
+        file.seek(99, os.SEEK_CUR)
+        assert (file.read(5), file.tell()) == (content[100_100:100_105], 100_105)
+        file.seek(0)
+        assert file.read() == content
+
+
+def test_what_is_not_there_is_not_there(objects: ObjectStore) -> None:
+    assert objects.size("a") is None
+    assert list(objects.keys("a/")) == []
+    objects.delete("a")
     with pytest.raises(FileNotFoundError):
-        store.open("a")
+        objects.open("a")
+    with pytest.raises(FileNotFoundError), objects.local("a"):
+        pass
+    assert read_json(objects, "a") is None
 
 
-def test_keys_are_those_below_a_prefix_in_order(store: LocalStore) -> None:
+def test_keys_are_those_below_a_prefix_in_order(objects: ObjectStore) -> None:
     for key in ("b/2", "b/1/x", "b2/1", "a"):
-        publish_text(store, key, key)
-    assert list(store.keys("b/")) == ["b/1/x", "b/2"]
+        publish_text(objects, key, key)
+    assert list(objects.keys("b/")) == ["b/1/x", "b/2"]
+    objects.delete("b/1/x")
+    assert list(objects.keys("b/")) == ["b/2"]
 
 
-def test_a_reader_of_the_replaced_object_reads_on(store: LocalStore) -> None:
-    publish_text(store, "a", "old" * 1000)
-    with store.open("a") as reader:
+def test_more_keys_than_an_answer_holds_are_listed(objects: ObjectStore) -> None:
+    names = [f"a/{n:02}" for n in range(KEYS_AN_ANSWER * 2 + 1)]
+    for name in reversed(names):
+        publish_text(objects, name, "")
+    assert list(objects.keys("a/")) == names
+
+
+def test_a_reader_of_the_replaced_object_reads_on(objects: ObjectStore) -> None:
+    publish_text(objects, "a", "old" * 1000)
+    with objects.open("a") as reader:
         begun = reader.read(3)
-        publish_text(store, "a", "new")
+        publish_text(objects, "a", "new")
         assert begun + reader.read() == b"old" * 1000
-    with store.open("a") as reader:
+    with objects.open("a") as reader:
         assert reader.read() == b"new"
 
 
-def test_a_failure_while_writing_leaves_the_old_object_and_no_scratch(store: LocalStore) -> None:
-    publish_text(store, "a", "old")
+def test_a_failure_while_writing_leaves_the_old_object_and_no_scratch(objects: ObjectStore, tmp_path: Path) -> None:
+    publish_text(objects, "a", "old")
 
     def fail() -> None:
-        with store.scratch() as scratch:
+        with objects.scratch() as scratch:
             scratch.write_text("half of the n")
             raise RuntimeError
 
     with pytest.raises(RuntimeError):
         fail()
-    assert files(store) == ["a"]
-    assert store.size("a") == 3
+    assert list(objects.keys("")) == ["a"]
+    assert [path for path in tmp_path.rglob(".scratch/*") if path.is_file()] == []
+    with objects.open("a") as file:
+        assert file.read() == b"old"
 
 
 @pytest.mark.parametrize("broken", ["os.fsync", "pathlib.Path.replace"])

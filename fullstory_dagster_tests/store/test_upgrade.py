@@ -12,6 +12,7 @@ from fullstory_dagster import __version__
 from fullstory_dagster.errors import StoreTooNewError, WarehouseMismatchError
 from fullstory_dagster.fields import EVENT_COLUMNS, FIELDS
 from fullstory_dagster.parse.promotion import promote_fields
+from fullstory_dagster.store.objects import LocalStore
 from fullstory_dagster.store.tables import TABLES, VERSION, columns_of
 from fullstory_dagster.store.warehouse import Warehouse
 from fullstory_dagster_tests.sample_events import DAY, event
@@ -67,7 +68,8 @@ def rows_of(loader: Loader, columns: str = "*", table: str = "events") -> list[d
 
 
 def test_a_field_that_got_a_column_fills_it_from_what_was_kept(older: Loader, tmp_path_factory: Any) -> None:
-    fresh = Loader(tmp_path_factory.mktemp("fresh"))
+    folder = tmp_path_factory.mktemp("fresh")
+    fresh = Loader(folder, LocalStore(folder / "store"))
     fresh.load(f"[{','.join(RAW)}]".encode())
     names = ", ".join(f'"{field.name}"' for field in FIELDS)
     assert rows_of(older, names) == rows_of(fresh, names)

@@ -185,10 +185,12 @@ def test_a_failure_inside_the_transaction_leaves_the_rows_and_no_line(loader: Lo
     loader.load([event(PageId=1), {"a": 1}])
     before = rows_of(loader), rows_of(loader, "_loads"), rows_of(loader, "_rejected")
     loader.keep([event(PageId=2), {"a": 2}])
-    # The events are deleted and inserted before the rejects are looked for.
-    Path(loader.parse().rejects_location).unlink()
-    with pytest.raises(PermanentError, match=r"was not loaded: .* unchanged: .*-rejects\.parquet"):
-        loader.append()
+    bundle = loader.bundles.require(DAY)
+    with loader.dataset.at_hand(loader.parse()) as parsed:
+        # The events are deleted and inserted before the rejects are looked for.
+        Path(parsed.rejects_location).unlink()
+        with pytest.raises(PermanentError, match=r"was not loaded: .* unchanged: .*-rejects\.parquet"):
+            loader.warehouse.replace_windows([(parsed, bundle)], loaded_at=DAY.settled_at)
     assert (rows_of(loader), rows_of(loader, "_loads"), rows_of(loader, "_rejected")) == before
     assert loader.load([event(PageId=3)]).load_id == 2
 
