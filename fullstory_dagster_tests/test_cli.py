@@ -26,6 +26,7 @@ from fullstory_dagster.settings import Settings
 from fullstory_dagster.simulator.config import SimulatorConfig
 from fullstory_dagster.simulator.process import SimulatorProcess
 from fullstory_dagster.store.attempts import AttemptLog
+from fullstory_dagster.store.objects import LocalStore
 from fullstory_dagster.store.warehouse import Warehouse
 from fullstory_dagster.windows import Window
 
@@ -291,7 +292,7 @@ def test_status_tells_every_state_apart_and_how_late_what_is_not_there(cli: Run,
             "UPDATE fullstory._loads SET requested_at = window_end WHERE window_start = ?",
             [days_ago(3).replace(tzinfo=None)],
         )
-    attempts = AttemptLog(connected / "data" / "attempts" / "fullstory")
+    attempts = AttemptLog(LocalStore(connected / "data"), "fullstory")
     errors = {
         8: RequestRefusedError("Refused."),
         7: WindowUnavailableError("Not yet."),

@@ -475,7 +475,7 @@ class Ingestion:
         """Note that an attempt failed; the error as it is told."""
         told = _told(error, window, stage)
         # Where nothing can be written, that is what has to be said, and not that it could not be noted.
-        with suppress(OSError):
+        with suppress(OSError, FullStoryError):
             self.attempts.record_failure(window, stage, told, self.clock.now())
         return told
 
@@ -504,7 +504,7 @@ def open_ingestion(settings: Settings, clock: Clock | None = None) -> Ingestion:
         dataset=EventDataset(objects),
         warehouse=warehouse,
         snapshot=ReadSnapshot(settings.data_dir / "read", warehouse, timedelta(minutes=settings.snapshot_minutes)),
-        attempts=AttemptLog(settings.data_dir / "attempts" / settings.schema),
+        attempts=AttemptLog(objects, settings.schema),
         window_locks=WindowLocks(settings.store_dir / "locks", settings.lock_timeout_s),
         forgotten=ForgottenList(objects, settings.store_dir / "locks", lock_timeout_s=settings.lock_timeout_s),
         clock=clock or SystemClock(),

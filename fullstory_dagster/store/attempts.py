@@ -5,10 +5,9 @@ from __future__ import annotations
 import json
 from dataclasses import asdict, dataclass
 from datetime import datetime
-from pathlib import Path
 
 from fullstory_dagster.errors import TransientError, WindowUnavailableError, sentence_of
-from fullstory_dagster.store.objects import LocalStore, publish_text, read_json
+from fullstory_dagster.store.objects import ObjectStore, publish_text, read_json
 from fullstory_dagster.windows import Window
 
 
@@ -42,10 +41,16 @@ def may_pass(error: BaseException) -> bool:
 
 
 class AttemptLog:
-    """Failed attempts below a local folder."""
+    """Failed attempts of one schema, beside the bundles: whoever loads, on whatever host, sees them.
 
-    def __init__(self, folder: Path) -> None:
-        self._objects = LocalStore(folder)
+    Args:
+        objects: the store.
+        schema: of the account.
+    """
+
+    def __init__(self, objects: ObjectStore, schema: str) -> None:
+        self._objects = objects
+        self._prefix = f"attempts/{schema}/"
 
     def record_failure(self, window: Window, stage: str, error: Exception, now: datetime) -> FailedAttempt:
         """Note a failure; counts on from the one before."""
@@ -63,23 +68,23 @@ class AttemptLog:
             "window": [window.start.isoformat(), window.end.isoformat()],
             "last_at": now.isoformat(),
         }
-        publish_text(self._objects, _key(window), json.dumps(entry, indent=1))
+        publish_text(self._objects, self._key(window), json.dumps(entry, indent=1))
         return attempt
 
     def clear(self, window: Window) -> None:
         """Forget the window's failures: it was loaded."""
-        self._objects.delete(_key(window))
+        self._objects.delete(self._key(window))
         # A process that was killed while it noted a failure leaves a scratch file that no success would ever look at.
         self._objects.sweep()
 
     def get(self, window: Window) -> FailedAttempt | None:
         """The window's latest failure, if it failed last."""
-        return self._get(_key(window))
+        return self._get(self._key(window))
 
     def all(self) -> dict[Window, FailedAttempt]:
         """Every window whose last attempt failed."""
         attempts = {}
-        for key in self._objects.keys(""):
+        for key in self._objects.keys(self._prefix):
             # Between the listing and the reading another process may have loaded the window.
             if key.endswith("Z.json") and (attempt := self._get(key)):
                 attempts[attempt.window] = attempt
@@ -89,9 +94,8 @@ class AttemptLog:
         entry = read_json(self._objects, key)
         return None if entry is None else _read(entry)
 
-
-def _key(window: Window) -> str:
-    return f"{window.slug}.json"
+    def _key(self, window: Window) -> str:
+        return f"{self._prefix}{window.slug}.json"
 
 
 def _read(entry: dict[str, object]) -> FailedAttempt:

@@ -23,6 +23,7 @@ from fullstory_dagster.errors import ServerError
 from fullstory_dagster.simulator.config import SimulatorConfig
 from fullstory_dagster.simulator.process import SimulatorProcess
 from fullstory_dagster.store.attempts import AttemptLog
+from fullstory_dagster.store.objects import LocalStore
 from fullstory_dagster.windows import Window
 from fullstory_dagster_tests.counts import count
 
@@ -176,7 +177,7 @@ def left(account: Account) -> Counter[str]:
 
 def make_stale(account: Account) -> None:
     """Let the kept bundles be others than what FullStory would be asked for now, and the last attempt a failure."""
-    log = AttemptLog(account.data / "attempts" / "fullstory")
+    log = AttemptLog(LocalStore(account.data), "fullstory")
     for sidecar in account.data.glob("bundles/*/bundle.json"):
         kept = json.loads(sidecar.read_text())
         (file,) = kept["files"]

@@ -15,6 +15,7 @@ from fullstory_dagster.errors import (
     WindowUnavailableError,
 )
 from fullstory_dagster.store.attempts import AttemptLog
+from fullstory_dagster.store.objects import ObjectStore
 from fullstory_dagster.windows import Window
 from fullstory_dagster_tests.sample_events import DAY
 
@@ -23,8 +24,15 @@ NEXT_DAY = Window(DAY.end, DAY.end + timedelta(days=1))
 
 
 @pytest.fixture
-def log(tmp_path: Path) -> AttemptLog:
-    return AttemptLog(tmp_path / "attempts")
+def log(objects: ObjectStore) -> AttemptLog:
+    return AttemptLog(objects, "fullstory")
+
+
+def test_accounts_in_one_store_keep_their_failures_apart(log: AttemptLog, objects: ObjectStore) -> None:
+    log.record_failure(DAY, "fetch", ServerError("FullStory answered 500."), NOW)
+    assert AttemptLog(objects, "another").all() == {}
+    AttemptLog(objects, "another").clear(DAY)
+    assert log.all().keys() == {DAY}
 
 
 def test_failures_in_a_row_are_counted_and_the_last_is_kept(log: AttemptLog) -> None:
