@@ -14,6 +14,7 @@ from fullstory_dagster.errors import (
     UsageError,
     WarehouseLockedError,
     WarehouseMismatchError,
+    WarehouseUnreachableError,
     sentence_of,
 )
 from fullstory_dagster.ingest.ingestion import TOGETHER_ROWS, Ingestion
@@ -24,7 +25,13 @@ from fullstory_dagster.store.dataset import ParsedWindow
 from fullstory_dagster.store.warehouse import Load
 from fullstory_dagster.windows import Window
 
-_ENDS_THE_SYNC = (AuthenticationError, ClockAheadError, WarehouseLockedError, WarehouseMismatchError)
+_ENDS_THE_SYNC = (
+    AuthenticationError,
+    ClockAheadError,
+    WarehouseLockedError,
+    WarehouseMismatchError,
+    WarehouseUnreachableError,
+)
 """What would fail every other window as well, after a wait of its own."""
 _TOGETHER_S = 10
 """How long a window that is prepared may wait for others to be appended with."""
