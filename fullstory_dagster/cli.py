@@ -251,6 +251,7 @@ def demo(
         with _progress(False, "Loading") as progress:
             summary = sync_windows(ingestion, progress=progress)
         _finish(ingestion, summary, no_dbt=False, as_json=False)
+    assert ingestion.snapshot is not None  # noqa: S101 (the demo is in a file)
     ingestion.snapshot.publish()
     drawn = write_report(ingestion.warehouse, ReportFile(ingestion.settings.report_path), datetime.now(timezone.utc))
     out.print()

@@ -18,7 +18,8 @@ FullStoryError                      one sentence a person can act on
 │   ├── BundleChangedError          a bundle was fetched again between two stages
 │   ├── StoreUnreachableError       the object store did not answer, or failed, until its retries were used up
 │   ├── DiskFullError               too little room for what a stage has to write
-│   └── WarehouseLockedError        somebody else holds the DuckDB file; carries holder_pid
+│   ├── WarehouseLockedError        somebody else holds the warehouse; carries holder_pid
+│   └── WarehouseUnreachableError   the lake's catalog does not answer, or went away meanwhile
 └── PermanentError                  trying again cannot help until somebody changes something; may name the setting
     ├── AuthenticationError         401, 403
     ├── RequestRefusedError         any other 4xx, a redirect, an answer that is not FullStory's
@@ -127,7 +128,7 @@ class StoreUnreachableError(TransientError):
 
 
 class WarehouseLockedError(TransientError):
-    """Another process holds the DuckDB file.
+    """Another process holds the warehouse, or other writers were first too often.
 
     Attributes:
         holder_pid: its process id, where it is known.
@@ -136,6 +137,13 @@ class WarehouseLockedError(TransientError):
     def __init__(self, message: str, *, holder_pid: int | None = None) -> None:
         super().__init__(message)
         self.holder_pid = holder_pid
+
+
+class WarehouseUnreachableError(TransientError):
+    """The PostgreSQL of a lake's catalog does not answer, or the connection to it broke.
+
+    What was being written is there as a whole or not at all.
+    """
 
 
 class PermanentError(FullStoryError):

@@ -230,16 +230,6 @@ def read_store(text: str) -> Path | str:
     return text.rstrip("/")
 
 
-def read_warehouse(text: str) -> Path:
-    """The DuckDB file."""
-    if re.match(r"(ducklake|md|motherduck|postgres|s3):", text):
-        raise ValueError("must be the path of a DuckDB file; lakes and MotherDuck are not supported yet")
-    path = read_path(text)
-    if path.suffix not in (".duckdb", ".db", ".ddb"):
-        raise ValueError("must be the path of a DuckDB file that ends in .duckdb, .ddb or .db")
-    return path
-
-
 def read_schema(text: str) -> str:
     """A schema, as DuckDB takes it without quotes."""
     if not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]{0,62}", text):

@@ -19,6 +19,7 @@ from dotenv import dotenv_values
 from fullstory_dagster import setting_values as values
 from fullstory_dagster.errors import SettingsError
 from fullstory_dagster.fields import FIELD_LIST_ID
+from fullstory_dagster.warehouse_location import WarehouseLocation, catalog_name, read_location
 from fullstory_dagster.windows import WindowGrid
 
 ExportApi = Literal["segment", "bundle"]
@@ -128,8 +129,9 @@ SETTINGS: tuple[Setting, ...] = (
         "FULLSTORY_WAREHOUSE",
         "warehouse",
         "`<data dir>/warehouse.duckdb`",
-        "Path of the DuckDB file.",
-        values.read_warehouse,
+        "Path of the DuckDB file, `ducklake:postgres:dbname=… host=…` or `md:…`: see docs/scaling.md.",
+        read_location,
+        is_secret=True,
     ),
     Setting("FULLSTORY_SCHEMA", "schema", "fullstory", "Schema of every table.", values.read_schema),
     Setting(
@@ -254,7 +256,7 @@ class Settings:
     start: datetime
     data_dir: Path = field(default_factory=lambda: Path("data").absolute())
     store: Path | str = None  # type: ignore[assignment]  # filled in below: the data dir; a text is a URL
-    warehouse: Path = None  # type: ignore[assignment]  # filled in below: <data dir>/warehouse.duckdb
+    warehouse: WarehouseLocation = None  # type: ignore[assignment]  # filled in below: <data dir>/warehouse.duckdb
     api_key: str | None = field(default=None, repr=False)
     api_url: str | None = None
     export_api: ExportApi = "segment"
@@ -292,11 +294,11 @@ class Settings:
         self._check_together()
 
     def _check_together(self) -> None:
-        # DuckDB names the catalog after the file, up to the first dot.
-        if self.warehouse.name.split(".")[0].lower() == self.schema.lower():
+        if catalog_name(self.warehouse).lower() == self.schema.lower():
+            named = f"the file {self.warehouse.name}" if isinstance(self.warehouse, Path) else str(self.warehouse)
             raise SettingsError(
                 "FULLSTORY_SCHEMA",
-                f"is {self.schema!r}, which is also what DuckDB calls the file {self.warehouse.name}: "
+                f"is {self.schema!r}, which is also what DuckDB calls {named}: "
                 f"{self.schema}.events would be ambiguous; rename one of them.",
             )
         if self.hash_columns and not self.hash_key:
@@ -341,6 +343,16 @@ class Settings:
     def load_memory_limit(self) -> str:
         """What DuckDB may take for a load: more only keeps longer in memory what is on the disk already."""
         return values.smaller_memory(self.duckdb_memory_limit, "400MB")
+
+    @property
+    def lake_files(self) -> str:
+        """Folder of a lake's Parquet files, as DuckLake takes it: with a slash at the end."""
+        return f"{self.store}/lake/"
+
+    @property
+    def scratch_dir(self) -> Path:
+        """Where DuckDB puts what it has no memory for, unless it does so beside its file."""
+        return self.data_dir / "scratch"
 
     @property
     def report_path(self) -> Path:
@@ -474,7 +486,7 @@ def settings_exist(environ: Mapping[str, str] | None = None, dotenv: Path | None
     )
 
 
-NOT_SETTINGS = frozenset({"FULLSTORY_APP_URL", "FULLSTORY_DEMO_URL"})
+NOT_SETTINGS = frozenset({"FULLSTORY_APP_URL", "FULLSTORY_DEMO_URL", "FULLSTORY_SCRATCH_DIR"})
 """Variables with the prefix that we hand to dbt and to the demo's processes ourselves."""
 
 

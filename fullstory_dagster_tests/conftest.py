@@ -10,6 +10,7 @@ from pathlib import Path
 import hypothesis
 import pytest
 
+from fullstory_dagster_tests import postgres as postgres_server
 from fullstory_dagster_tests.reliability.report import record_rows
 from fullstory_dagster_tests.s3_server import Bucket, S3Server
 
@@ -60,3 +61,13 @@ def examples() -> Iterator[Counter[str]]:
     counted: Counter[str] = Counter()
     yield counted
     record_rows("examples", {what: {"examples": n} for what, n in counted.items()})
+
+
+@pytest.fixture(scope="session")
+def postgres() -> Iterator[postgres_server.PostgresServer]:
+    """A PostgreSQL server for the whole session; a laptop may do without one."""
+    if postgres_server.is_missing():
+        pytest.skip("needs PostgreSQL")
+    server = postgres_server.PostgresServer()
+    yield server
+    server.close()

@@ -26,6 +26,7 @@ from fullstory_dagster.settings import Settings
 from fullstory_dagster.simulator.config import SimulatorConfig
 from fullstory_dagster.simulator.process import SimulatorProcess
 from fullstory_dagster.store.attempts import AttemptLog
+from fullstory_dagster.store.file import DatabaseFile
 from fullstory_dagster.store.objects import LocalStore
 from fullstory_dagster.store.warehouse import Warehouse
 from fullstory_dagster.windows import Window
@@ -347,8 +348,8 @@ def test_dbt_that_cannot_begin_loses_no_summary(cli: Run, connected: Path) -> No
 @pytest.mark.slow
 def test_a_warehouse_that_somebody_holds_is_named_with_its_holder(cli: Run, connected: Path) -> None:
     assert cli("sync", "--no-dbt", "--to", f"{days_ago(3):%Y-%m-%d}").returncode == 0
-    warehouse = Warehouse(connected / "data" / "warehouse.duckdb", "fullstory")
-    with warehouse.locked():
+    warehouse = Warehouse(DatabaseFile(connected / "data" / "warehouse.duckdb"), "fullstory")
+    with warehouse.database.locked():
         ended = cli("status", FULLSTORY_LOCK_TIMEOUT_S="0")
     assert ended.returncode == 1
     assert f"was held by process {os.getpid()} for more than 0 s" in ended.stderr

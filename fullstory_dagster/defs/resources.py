@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
 
 from dagster_duckdb import DuckDBResource
 
@@ -34,4 +38,20 @@ class FullStoryAccount:
 
 def warehouse_resource(settings: Settings) -> DuckDBResource:
     """The warehouse for users' own assets, which should take the pool of the warehouse when they write."""
-    return DuckDBResource(database=str(settings.warehouse))
+    if isinstance(settings.warehouse, Path):
+        return DuckDBResource(database=str(settings.warehouse))
+
+    class AttachedWarehouse(DuckDBResource):
+        """Hands out connections in which the lake is attached and in use."""
+
+        @contextmanager
+        def get_connection(self) -> Iterator[Any]:
+            """A connection that may write, closed after."""
+            # Not as configuration of the resource, which Dagster stores and shows: the settings may hold a password.
+            connection = open_ingestion(settings).warehouse.database.connect(read_only=False)
+            try:
+                yield connection
+            finally:
+                connection.close()
+
+    return AttachedWarehouse(database=str(settings.warehouse))

@@ -26,7 +26,7 @@ from fullstory_dagster.ingest.stripping import strip_bundle
 from fullstory_dagster.parse.erasure import is_reject_erased, read_carrier
 from fullstory_dagster.parse.framing import frame_rows
 from fullstory_dagster.store.bundles import StoredBundle
-from fullstory_dagster.store.erasure import carriers, count_events, erase_rows, other_tables_with, rewrite_file
+from fullstory_dagster.store.erasure import carriers, count_events, erase_rows, other_tables_with
 from fullstory_dagster.store.objects import LocalStore, publish_text, read_json
 from fullstory_dagster.store.report_file import ReportFile
 from fullstory_dagster.store.tables import TABLES
@@ -218,7 +218,7 @@ def forget(
         if receipt.n_erased > n_before or is_again:
             receipt.models += build_models()
             done("models")
-            receipt.bytes_rewritten += rewrite_file(ingestion.warehouse)
+            receipt.bytes_rewritten += ingestion.warehouse.database.purge()
             done("warehouse file")
             receipt.bytes_rewritten += _renew_snapshot(ingestion)
             ReportFile(ingestion.settings.report_path).delete()
@@ -360,12 +360,15 @@ def _n_forgotten(bundle: StoredBundle | None) -> int:
 
 def _renew_snapshot(ingestion: Ingestion) -> int:
     """Put a fresh copy in the place of the read snapshot, however young that is; its size, 0 if there is none."""
-    with ingestion.warehouse.locked():
-        ingestion.snapshot.delete_unfinished()
-    if ingestion.snapshot.made_at() is None:
+    snapshot = ingestion.snapshot
+    if snapshot is None:
         return 0
-    ingestion.snapshot.publish()
-    return ingestion.snapshot.path.stat().st_size
+    with ingestion.warehouse.database.locked():
+        snapshot.delete_unfinished()
+    if snapshot.made_at() is None:
+        return 0
+    snapshot.publish()
+    return snapshot.path.stat().st_size
 
 
 def _tables_not_to_search(ingestion: Ingestion) -> set[str]:

@@ -37,6 +37,7 @@ from fullstory_dagster.errors import (
     FullStoryError,
     SettingsError,
     WarehouseLockedError,
+    WarehouseUnreachableError,
     WindowNotOfferedError,
     WindowUnavailableError,
 )
@@ -53,8 +54,10 @@ from fullstory_dagster.settings import Settings
 from fullstory_dagster.store.attempts import AttemptLog
 from fullstory_dagster.store.bundles import BundleFile, BundleStore, StoredBundle
 from fullstory_dagster.store.dataset import EventDataset, ParsedWindow
+from fullstory_dagster.store.file import DatabaseFile
 from fullstory_dagster.store.forgotten import ForgottenList
 from fullstory_dagster.store.objects import LocalStore
+from fullstory_dagster.store.opening import open_database
 from fullstory_dagster.store.remote_objects import RemoteStore
 from fullstory_dagster.store.snapshot import ReadSnapshot
 from fullstory_dagster.store.warehouse import Load, Warehouse
@@ -101,7 +104,7 @@ class Ingestion:
     bundles: BundleStore
     dataset: EventDataset
     warehouse: Warehouse
-    snapshot: ReadSnapshot
+    snapshot: ReadSnapshot | None
     attempts: AttemptLog
     window_locks: WindowLocks
     forgotten: ForgottenList
@@ -288,9 +291,9 @@ class Ingestion:
                 f"The bundle of the window {window} was fetched again after it was parsed; the rows in the "
                 "warehouse were kept. Materialize parsed_events for it, or sync it."
             )
-        # Unpacked from Parquet, in the write-ahead log, and in the file.
-        n_bytes = 4 * self.dataset.size(window)
-        refuse_small_disk(self.settings.warehouse.parent, n_bytes, f"Loading the window {window}")
+        if folder := self.warehouse.database.folder:
+            # Unpacked from Parquet, in the write-ahead log, and in the file.
+            refuse_small_disk(folder, 4 * self.dataset.size(window), f"Loading the window {window}")
         return parsed, bundle
 
     def _replaced(
@@ -307,7 +310,7 @@ class Ingestion:
                 min_rows_pct=min_rows_pct,
             )
         except Exception as error:
-            if len(ready) > 1 and not isinstance(error, WarehouseLockedError):
+            if len(ready) > 1 and not isinstance(error, WarehouseLockedError | WarehouseUnreachableError):
                 # Nobody knows which of them is to blame: each is tried alone.
                 alone = ({window: parts} for window, parts in ready.items())
                 return [outcome for one in alone for outcome in self._replaced(one, dagster_run_id, min_rows_pct)]
@@ -359,10 +362,10 @@ class Ingestion:
         folders = {
             "FULLSTORY_DATA_DIR": self.settings.data_dir,
             "FULLSTORY_STORE_URL": self.settings.store_dir,
-            "FULLSTORY_WAREHOUSE": self.settings.warehouse.parent,
+            "FULLSTORY_WAREHOUSE": self.warehouse.database.folder,
         }
         for setting, folder in folders.items():
-            if not is_writable(folder):
+            if folder and not is_writable(folder):
                 raise SettingsError(
                     setting,
                     f"has to be writable, but {folder.absolute()} is not; nothing was done. Make it writable, or name "
@@ -389,7 +392,7 @@ class Ingestion:
 
     def publish_snapshot_if_due(self) -> float | None:
         """Renew the read snapshot if it is due; seconds it took, None if it was not."""
-        return self.snapshot.publish() if self.snapshot.is_due(self.clock.now()) else None
+        return self.snapshot.publish() if self.snapshot and self.snapshot.is_due(self.clock.now()) else None
 
     def is_expired(self, window: Window) -> bool:
         """Whether the window ended longer ago than events are kept."""
@@ -487,15 +490,21 @@ def open_ingestion(settings: Settings, clock: Clock | None = None) -> Ingestion:
         if isinstance(settings.store, Path)
         else RemoteStore(settings.store, LocalStore(settings.store_dir))
     )
-    warehouse = Warehouse(
+    database = open_database(
         settings.warehouse,
-        settings.schema,
+        lake_files=settings.lake_files,
+        scratch=settings.scratch_dir,
         lock_timeout_s=settings.lock_timeout_s,
         memory_limit=settings.duckdb_memory_limit,
-        load_memory_limit=settings.load_memory_limit,
         threads=settings.duckdb_threads,
-        promote=promote_fields,
     )
+    warehouse = Warehouse(
+        database, settings.schema, load_memory_limit=settings.load_memory_limit, promote=promote_fields
+    )
+    snapshot = None
+    if isinstance(database, DatabaseFile):
+        every = timedelta(minutes=settings.snapshot_minutes)
+        snapshot = ReadSnapshot(settings.data_dir / "read", warehouse, database, every)
     return Ingestion(
         settings=settings,
         bundles=BundleStore(
@@ -503,7 +512,7 @@ def open_ingestion(settings: Settings, clock: Clock | None = None) -> Ingestion:
         ),
         dataset=EventDataset(objects),
         warehouse=warehouse,
-        snapshot=ReadSnapshot(settings.data_dir / "read", warehouse, timedelta(minutes=settings.snapshot_minutes)),
+        snapshot=snapshot,
         attempts=AttemptLog(objects, settings.schema),
         window_locks=WindowLocks(settings.store_dir / "locks", settings.lock_timeout_s),
         forgotten=ForgottenList(objects, settings.store_dir / "locks", lock_timeout_s=settings.lock_timeout_s),

@@ -5,7 +5,7 @@ from __future__ import annotations
 from contextlib import ExitStack, suppress
 from datetime import timedelta
 
-from fullstory_dagster.errors import WarehouseLockedError, WindowBusyError
+from fullstory_dagster.errors import WarehouseLockedError, WarehouseUnreachableError, WindowBusyError
 from fullstory_dagster.ingest.ingestion import Ingestion
 from fullstory_dagster.store.retention import expire_windows
 from fullstory_dagster.store.warehouse import Load
@@ -26,7 +26,7 @@ def delete_expired_events(ingestion: Ingestion) -> list[Window]:
     if ingestion.settings.keep_events_days is None:
         return []
     deleted: list[Window] = []
-    with suppress(WarehouseLockedError):
+    with suppress(WarehouseLockedError, WarehouseUnreachableError):
         loads = ingestion.warehouse.current_loads()
         past = {window for window, load in loads.items() if ingestion.is_expired(window) and _has_rows(load)}
         # Also what a crash left here after the rows were gone.

@@ -137,7 +137,7 @@ def read_status(ingestion: Ingestion) -> Status:
     return Status(
         windows=[_window_status(ingestion, window, loads.get(window), attempts.get(window)) for window in windows],
         n_pending_loads=None if held is None else sum(load.load_id > held for load in loads.values()),
-        snapshot_made_at=ingestion.snapshot.made_at(),
+        snapshot_made_at=ingestion.snapshot.made_at() if ingestion.snapshot else None,
         other_settings=_other_settings(ingestion, loads),
         read_at=now,
     )

@@ -16,6 +16,7 @@ from fullstory_dagster.errors import (
     UsageError,
     WarehouseLockedError,
     WarehouseMismatchError,
+    WarehouseUnreachableError,
     sentence_of,
 )
 from fullstory_dagster.ingest.ingestion import TOGETHER_ROWS, Ingestion
@@ -33,6 +34,7 @@ _ENDS_THE_SYNC = (
     StoreUnreachableError,
     WarehouseLockedError,
     WarehouseMismatchError,
+    WarehouseUnreachableError,
 )
 """What would fail every other window as well, after a wait of its own."""
 _TOGETHER_S = 10

@@ -1,29 +1,21 @@
-"""Rows of erased people in the warehouse, and the file itself, whose free pages still hold them."""
+"""Rows of erased people in the warehouse."""
 
 from __future__ import annotations
 
-import os
-import shutil
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime
-from pathlib import Path
 
-import duckdb
 from duckdb import DuckDBPyConnection
 
-from fullstory_dagster.disk import refuse_small_disk
-from fullstory_dagster.errors import PermanentError
 from fullstory_dagster.forgotten import CARRIER_COLUMNS, Carrier, Matcher, Names, normalized
 from fullstory_dagster.store.bundles import StoredBundle
-from fullstory_dagster.store.database import naive, transaction
-from fullstory_dagster.store.objects import sync_folder
-from fullstory_dagster.store.tables import EVENTS, LOADS, REJECTED, quote, quote_text, table
+from fullstory_dagster.store.database import naive
+from fullstory_dagster.store.tables import EVENTS, LOADS, REJECTED, quote, table
 from fullstory_dagster.store.warehouse import Warehouse
 from fullstory_dagster.windows import Window
 
 _FETCHED = 50_000
-_FRESH = "_fullstory_rewritten"
 IsRejectTheirs = Callable[[str | None, str, datetime], bool]
 _WHOLE_NUMBERS = ("BIGINT", "UBIGINT", "HUGEINT", "UHUGEINT", "INTEGER", "UINTEGER")
 
@@ -91,10 +83,11 @@ def erase_rows(
     Raises:
         WarehouseLockedError: somebody else held the file for too long.
     """
-    if not warehouse.exists:
+    if not warehouse.database.exists:
         return ErasedFromWarehouse(0, 0, [])
-    with warehouse.writing() as connection, transaction(connection):
-        schema = warehouse.schema
+    schema = warehouse.schema
+
+    def erase(connection: DuckDBPyConnection) -> ErasedFromWarehouse:
         _mark(connection, schema, matcher)
         n_events = _by_window(connection, schema)
         connection.execute(f"DELETE FROM {table(schema, EVENTS)} AS e USING _theirs WHERE {_is_theirs('e')}")
@@ -106,50 +99,9 @@ def erase_rows(
             _log(connection, schema, start, *counts, kept.get(start), erased_at)
         connection.execute("DROP TABLE _theirs")
         connection.execute("DROP TABLE _others")
-    return ErasedFromWarehouse(sum(n_events.values()), sum(n_rejects.values()), windows)
+        return ErasedFromWarehouse(sum(n_events.values()), sum(n_rejects.values()), windows)
 
-
-def rewrite_file(warehouse: Warehouse) -> int:
-    """Copy everything into a fresh file and put it in the place of the old one, whose free pages hold deleted rows.
-
-    Tables, views, macros, types and sequences of every schema come along. The old file stays until the copy is whole.
-
-    Returns:
-        int: bytes of the fresh file.
-
-    Raises:
-        WarehouseLockedError: somebody else held the file for too long.
-        DiskFullError: there is no room for the copy.
-        PermanentError: the copy is not the same; the old file is kept.
-    """
-    path = warehouse.path
-    fresh = path.with_name(f".{path.name}.rewritten")
-    if not path.exists():
-        return 0
-    with warehouse.writing() as connection:
-        _remove(fresh)
-        refuse_small_disk(path.parent, path.stat().st_size, f"Copying {path} so that no deleted row is left in it")
-        try:
-            connection.execute("CHECKPOINT")
-            is_same = _copy(connection, fresh)
-            # The lock beside the file is still held: nobody of ours opens the old one before the fresh one is there.
-            connection.close()
-            if not is_same:
-                raise _not_rewritten(path, "the copy does not hold the same tables, views and rows.")
-            if _wal(path).exists() or _wal(fresh).exists():
-                raise _not_rewritten(path, "a write-ahead log is left.")
-            shutil.copymode(path, fresh)
-            with fresh.open("rb") as written:
-                os.fsync(written.fileno())
-            fresh.replace(path)
-            sync_folder(path.parent)
-        except duckdb.Error as error:
-            raise _not_rewritten(path, " ".join(str(error).split())) from error
-        finally:
-            _remove(fresh)
-        # What killed processes of DuckDB wrote there when memory was short.
-        shutil.rmtree(f"{path}.tmp", ignore_errors=True)
-        return path.stat().st_size
+    return warehouse.change(erase)
 
 
 def other_tables_with(warehouse: Warehouse, names: Names, ours: set[str]) -> dict[str, int]:
@@ -293,54 +245,3 @@ def _log(
             "erased_at": naive(erased_at),
         },
     )
-
-
-def _copy(connection: DuckDBPyConnection, fresh: Path) -> bool:
-    """Copy the open database; whether the copy holds the same."""
-    (catalog,) = connection.execute("SELECT current_catalog()").fetchone() or ("",)
-    connection.execute(f"ATTACH {quote_text(str(fresh))} AS {quote(_FRESH)}")
-    connection.execute(f"COPY FROM DATABASE {quote(catalog)} TO {quote(_FRESH)}")
-    is_same = _contents(connection, catalog) == _contents(connection, _FRESH)
-    connection.execute(f"CHECKPOINT {quote(_FRESH)}")
-    connection.execute(f"DETACH {quote(_FRESH)}")
-    return is_same
-
-
-def _contents(connection: DuckDBPyConnection, catalog: str) -> tuple[object, ...]:
-    """What a database holds: tables with their columns and numbers of rows, and views."""
-    columns = connection.execute(
-        "SELECT schema_name, table_name, column_name, column_index, data_type, is_nullable FROM duckdb_columns() "
-        "WHERE database_name = ? AND NOT internal ORDER BY schema_name, table_name, column_index",
-        [catalog],
-    ).fetchall()
-    views = connection.execute(
-        "SELECT schema_name, view_name FROM duckdb_views() WHERE database_name = ? AND NOT internal ORDER BY ALL",
-        [catalog],
-    ).fetchall()
-    tables = connection.execute(
-        "SELECT schema_name, table_name FROM duckdb_tables() WHERE database_name = ? AND NOT internal ORDER BY ALL",
-        [catalog],
-    ).fetchall()
-    counts = [
-        connection.execute(f"SELECT count(*) FROM {quote(catalog)}.{table(schema, name)}").fetchone()
-        for schema, name in tables
-    ]
-    return columns, views, tables, counts
-
-
-def _not_rewritten(path: Path, why: str) -> PermanentError:
-    return PermanentError(
-        f"The rows are deleted, but the warehouse {path} could not be copied, so that traces of them may be left in "
-        f"its free pages: {why} The file is as it was; mend that and run the same command again.",
-        setting="FULLSTORY_WAREHOUSE",
-    )
-
-
-def _wal(path: Path) -> Path:
-    return Path(f"{path}.wal")
-
-
-def _remove(path: Path) -> None:
-    path.unlink(missing_ok=True)
-    _wal(path).unlink(missing_ok=True)
-    shutil.rmtree(f"{path}.tmp", ignore_errors=True)

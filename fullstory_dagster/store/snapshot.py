@@ -10,6 +10,7 @@ from datetime import datetime, timedelta, timezone
 from pathlib import Path
 
 from fullstory_dagster.disk import disk_error, refuse_small_disk
+from fullstory_dagster.store.file import DatabaseFile
 from fullstory_dagster.store.objects import sync_folder
 from fullstory_dagster.store.warehouse import Warehouse
 
@@ -25,19 +26,28 @@ class ReadSnapshot:
         every: it is renewed at most this often; zero never makes one.
     """
 
-    def __init__(self, folder: Path, warehouse: Warehouse, every: timedelta) -> None:
+    def __init__(self, folder: Path, warehouse: Warehouse, file: DatabaseFile, every: timedelta) -> None:
+        """Nothing is copied yet.
+
+        Args:
+            folder: of the copy.
+            warehouse: of which a copy is made.
+            file: that it is in.
+            every: as the attribute.
+        """
         self._warehouse = warehouse
-        self.path = folder / warehouse.path.name
+        self._file = file
+        self.path = folder / file.path.name
         self.every = every
 
     def is_due(self, now: datetime) -> bool:
         """Whether the copy is missing, or old enough at ``now`` (aware UTC) and older than the warehouse."""
-        if not self.every or not self._warehouse.exists:
+        if not self.every or not self._file.exists:
             return False
         made_at = self.made_at()
         if made_at is None:
             return True
-        changed_at = datetime.fromtimestamp(self._warehouse.path.stat().st_mtime, timezone.utc)
+        changed_at = datetime.fromtimestamp(self._file.path.stat().st_mtime, timezone.utc)
         return now - made_at >= self.every and changed_at > made_at
 
     def made_at(self) -> datetime | None:
@@ -60,7 +70,7 @@ class ReadSnapshot:
         started = time.perf_counter()
         scratch = self.path.with_name(f".{self.path.name}.{os.getpid()}")
         try:
-            size = self._warehouse.path.stat().st_size if self._warehouse.exists else 0
+            size = self._file.path.stat().st_size if self._file.exists else 0
             refuse_small_disk(self.path.parent, size, "The read snapshot")
             self.path.parent.mkdir(parents=True, exist_ok=True)
             # Whoever closes a file loses all locks that its process has on it (POSIX), DuckDB's on the warehouse too:
@@ -70,7 +80,7 @@ class ReadSnapshot:
                 with self._warehouse.writing(_NOT_RENEWED) as connection:
                     self.delete_unfinished()
                     connection.execute("CHECKPOINT")
-                    source = closed_last.enter_context(self._warehouse.path.open("rb"))
+                    source = closed_last.enter_context(self._file.path.open("rb"))
                     with scratch.open("wb") as copy:
                         shutil.copyfileobj(source, copy, _COPY_BYTES)
                         copy.flush()

@@ -59,8 +59,8 @@ def is_up_to_date(connection: DuckDBPyConnection, schema: str) -> bool:
     return all(columns_of(name).keys() <= present[name] for name in TABLES)
 
 
-def upgrade_tables(connection: DuckDBPyConnection, schema: str, promote: Promote | None) -> None:
-    """Make the tables what this version expects.
+def upgrade_tables(connection: DuckDBPyConnection, schema: str, promote: Promote | None) -> bool:
+    """Make the tables what this version expects; whether anything had to be done.
 
     A column that is missing is added; a field among them is filled from CustomVars, where it was kept while it had no
     column, so that nothing needs to be downloaded, or parsed, again.
@@ -76,7 +76,7 @@ def upgrade_tables(connection: DuckDBPyConnection, schema: str, promote: Promote
     """
     refuse_newer(connection, schema)
     if is_up_to_date(connection, schema):
-        return
+        return False
     _refuse_torn(connection, schema)
     connection.execute("BEGIN TRANSACTION")
     try:
@@ -105,6 +105,7 @@ def upgrade_tables(connection: DuckDBPyConnection, schema: str, promote: Promote
         connection.execute("ROLLBACK")
         raise
     connection.execute("COMMIT")
+    return True
 
 
 def _refuse_torn(connection: DuckDBPyConnection, schema: str) -> None:

@@ -1,21 +1,18 @@
-"""The warehouse: the loader's tables in the DuckDB file, and the one way in which a window's rows get there."""
+"""The warehouse: the loader's tables in a database, and the one way in which a window's rows get there."""
 
 from __future__ import annotations
 
 import json
-import shutil
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import duckdb
 from duckdb import DuckDBPyConnection
 
-from fullstory_dagster.disk import is_writable
 from fullstory_dagster.errors import WarehouseMismatchError, WindowShrankError
 from fullstory_dagster.store.bundles import StoredBundle
 from fullstory_dagster.store.database import NOT_CHANGED, Database, aware, naive, transaction
@@ -31,6 +28,12 @@ from fullstory_dagster.store.tables import (
 )
 from fullstory_dagster.store.upgrade import Promote, is_up_to_date, refuse_newer, upgrade_tables
 from fullstory_dagster.windows import Window
+
+T = TypeVar("T")
+
+_CONFLICTS = 5
+"""How often a transaction is tried while other writers are first; with the lock held there should be none."""
+_CONFLICT_WAIT_S = 0.2
 
 Query = Callable[..., list[dict[str, Any]]]
 """Takes SQL and its parameters by name, gives rows by column name."""
@@ -76,26 +79,24 @@ class Load:
         return self.rows_in == self.rows_kept + self.rows_rejected + self.rows_outside + self.rows_duplicate + taken_out
 
 
-class Warehouse(Database):
-    """The DuckDB file and the schema in it.
+class Warehouse:
+    """The loader's tables in a database.
 
     Attributes:
+        database: a file, a lake, or whatever else can do what :class:`Database` says.
         schema: of every table.
         promote: fills columns that an older version of this project did not have.
     """
 
     def __init__(
         self,
-        path: Path,
+        database: Database,
         schema: str,
         *,
-        lock_timeout_s: float = 600,
-        memory_limit: str | None = None,
         load_memory_limit: str | None = None,
-        threads: int | None = None,
         promote: Promote | None = None,
     ) -> None:
-        super().__init__(path, lock_timeout_s=lock_timeout_s, memory_limit=memory_limit, threads=threads)
+        self.database = database
         self.promote = promote
         self.schema = schema
         self._load_memory_limit = load_memory_limit
@@ -108,48 +109,76 @@ class Warehouse(Database):
             failed: what did not happen if DuckDB or the disk fails, as a sentence.
 
         Raises:
-            WarehouseLockedError: somebody else held the file for longer than ``lock_timeout_s``.
+            WarehouseLockedError: somebody else held the warehouse for too long.
             DiskFullError: the disk is full; what was not committed is undone.
             StoreTooNewError: a newer version of this project made the tables.
         """
-        with self.locked():
-            connection = self.connect(read_only=False)
+        with self.database.locked():
+            connection = self.database.connect(read_only=False)
             try:
-                # Nobody else has the file open now: what DuckDB spilled here belonged to a process that was killed.
-                shutil.rmtree(f"{self.path}.tmp", ignore_errors=True)
-                upgrade_tables(connection, self.schema, self.promote)
+                if upgrade_tables(connection, self.schema, self.promote):
+                    self.database.arrange(connection, self.schema)
                 yield connection
             except duckdb.Error as error:
-                raise self.error_of(error, failed) from error
+                raise self.database.error_of(error, failed) from error
             finally:
                 connection.close()
 
+    def change(self, work: Callable[[DuckDBPyConnection], T], failed: str = NOT_CHANGED) -> T:
+        """Do something in one transaction; the whole of it again if another writer was first.
+
+        Args:
+            work: given a connection in the open transaction; done more than once, it has to begin anew each time.
+            failed: as for :meth:`writing`.
+
+        Raises:
+            WarehouseLockedError: somebody else held the warehouse for too long, or was first too often.
+        """
+        for attempt in range(1, _CONFLICTS + 1):
+            with self.writing(failed) as connection:
+                try:
+                    with transaction(connection):
+                        self.database.fence(connection)
+                        done = work(connection)
+                    return done
+                except duckdb.Error as error:
+                    if attempt == _CONFLICTS or not self.database.is_conflict(error):
+                        raise
+            time.sleep(_CONFLICT_WAIT_S * attempt)
+        raise AssertionError("the last conflict is raised")
+
     @contextmanager
     def reading(self) -> Iterator[DuckDBPyConnection | None]:
-        """A read-only connection, None while there is no warehouse yet. Keep it short: it shuts writers out.
+        """A read-only connection, None while there is no warehouse yet. Keep it short: on a file it shuts writers out.
 
         Raises:
             WarehouseLockedError: as for :meth:`writing`.
             StoreTooNewError: as for :meth:`writing`.
         """
-        if not self.exists:
+        with self._opened() as connection:
+            if connection is None or not self._has_tables(connection):
+                yield None
+                return
+            refuse_newer(connection, self.schema)
+            if is_up_to_date(connection, self.schema):
+                yield connection
+                return
+        with self.writing():
+            pass  # brings the tables up to date
+        with self._opened() as connection:
+            yield connection
+
+    @contextmanager
+    def _opened(self) -> Iterator[DuckDBPyConnection | None]:
+        if not self.database.exists:
             yield None
             return
-        # Where nothing can be written no lock can be taken, and DuckDB's own keeps writers from elsewhere out.
-        with self.locked() if is_writable(self.path.parent) else nullcontext():
-            connection = self.connect(read_only=True)
+        with self.database.shared():
+            connection = self.database.connect(read_only=True)
             try:
-                if not self._has_tables(connection):
-                    yield None
-                    return
-                refuse_newer(connection, self.schema)
-                if not is_up_to_date(connection, self.schema):
-                    connection.close()
-                    connection = self.connect(read_only=False)
-                    upgrade_tables(connection, self.schema, self.promote)
                 yield connection
             except duckdb.Error as error:
-                raise self.error_of(error) from error
+                raise self.database.error_of(error) from error
             finally:
                 connection.close()
 
@@ -177,19 +206,21 @@ class Warehouse(Database):
         Raises:
             WarehouseMismatchError: the warehouse holds windows of another length; nothing was changed, as with all
                 other errors.
-            WarehouseLockedError: somebody else held the file for too long.
+            WarehouseLockedError: somebody else held the warehouse for too long.
         """
         named = f"window {windows[0][0].window} was" if len(windows) == 1 else f"{len(windows)} windows were"
-        with self.writing(f"The {named} not loaded") as connection:
+
+        def replace(connection: DuckDBPyConnection) -> list[Load | WindowShrankError]:
             if self._load_memory_limit:
                 connection.execute("SET memory_limit = ?", [self._load_memory_limit])
             # Threads then write row groups side by side, each of its own part of the file, which is a short time still.
             connection.execute("SET preserve_insertion_order = false")
-            with transaction(connection):
-                return [
-                    self._replace_window(connection, parsed, bundle, loaded_at, dagster_run_id, min_rows_pct)
-                    for parsed, bundle in windows
-                ]
+            return [
+                self._replace_window(connection, parsed, bundle, loaded_at, dagster_run_id, min_rows_pct)
+                for parsed, bundle in windows
+            ]
+
+        return self.change(replace, f"The {named} not loaded")
 
     def _replace_window(
         self,

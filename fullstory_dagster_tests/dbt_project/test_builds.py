@@ -9,6 +9,8 @@ from typing import Any
 import pytest
 
 from fullstory_dagster.store.database import aware
+from fullstory_dagster.store.fence import FENCE
+from fullstory_dagster.store.file import DatabaseFile
 from fullstory_dagster.store.retention import expire_windows
 from fullstory_dagster.store.warehouse import Warehouse
 from fullstory_dagster.windows import Window
@@ -48,6 +50,20 @@ def test_windows_in_any_order_give_the_marts_of_a_full_refresh(
     assert len(built["sessions"]) == 40
     assert len(built["session_timeline"]) == len(events)
     assert built == expected_marts(warehouse)
+
+
+def test_on_a_lake_they_do_so_too(lake: TestWarehouse) -> None:
+    events = traffic()
+    for numbers in ((3, 1), (4, 2, 1)):
+        for number in numbers:
+            lake.load(day(number), events)
+        lake.build()
+    built = lake.marts()
+    assert len(built["session_timeline"]) == len(events)
+    assert lake.marks() == dict.fromkeys(MARTS, 5)
+    # Each model that is built window by window kept other writers away with each of its transactions.
+    assert lake.execute(f"SELECT n_commits FROM main.{FENCE}") == [(2 * len(MARTS),)]
+    assert built == expected_marts(lake)
 
 
 def test_pending_windows_that_are_no_neighbours_are_built_together(warehouse: TestWarehouse) -> None:
@@ -140,7 +156,7 @@ def test_what_was_made_of_windows_whose_time_is_up_goes(warehouse: TestWarehouse
         warehouse.load(day(number), traffic())
     warehouse.build()
     windows = [Window(aware(day(number)), aware(day(number + 1))) for number in (1, 2)]
-    expire_windows(Warehouse(warehouse.path, SCHEMA), windows, aware(day(20)))
+    expire_windows(Warehouse(DatabaseFile(warehouse.path), SCHEMA), windows, aware(day(20)))
     warehouse.build()
     built = warehouse.marts()
     assert min(row["event_start_at"] for row in built["session_timeline"]) >= day(3)

@@ -14,6 +14,7 @@ from dbt.adapters.duckdb.connections import DuckDBConnectionManager
 from dbt.cli.main import dbtRunner, dbtRunnerResult
 from dbt_common.events.event_manager_client import get_event_manager
 
+from fullstory_dagster.store.database import Database
 from fullstory_dagster.store.tables import create_tables
 
 PROJECT = Path(__file__).parents[2] / "dbt_project"
@@ -67,18 +68,19 @@ def event(
 
 
 class TestWarehouse:
-    """A warehouse file as the loader leaves it."""
+    """A warehouse, in a file or elsewhere, as the loader leaves it."""
 
     __test__ = False
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, database: Database | None = None) -> None:
         self.path = path
+        self.database = database
         with self.connect() as connection:
             create_tables(connection, SCHEMA)
 
     @contextmanager
     def connect(self) -> Iterator[duckdb.DuckDBPyConnection]:
-        connection = duckdb.connect(str(self.path))
+        connection = self.database.connect(read_only=False) if self.database else duckdb.connect(str(self.path))
         try:
             yield connection
         finally:

@@ -120,7 +120,7 @@ def test_an_append_that_the_sensor_asked_for_again_is_modelled(
 ) -> None:
     assert materialize("raw_bundles", 1).success
     assert follow() == everything("2026-06-01")
-    with account.ingestion().warehouse.locked():
+    with account.ingestion().warehouse.database.locked():
         assert not materialize(FOLLOWERS, 1).success
     assert follow() == {}
     assert materialize("events", 1).success
@@ -133,7 +133,7 @@ def test_models_that_failed_are_tried_again_every_hour(
     for name in INGEST:
         assert materialize(name, 1).success
     assert follow() == models("2026-06-01")
-    with account.ingestion().warehouse.locked():
+    with account.ingestion().warehouse.database.locked():
         assert not materialize(MODELS, 1).success
     assert follow() == {}
     assert follow(timedelta(hours=1)) == models("2026-06-01")

@@ -222,7 +222,7 @@ def test_a_store_that_cannot_be_written_names_the_windows_of_the_run(
 def test_a_locked_warehouse_names_its_holder_and_the_window(materialize: Materialize, account: AccountAt) -> None:
     for name in INGEST[:2]:
         assert materialize(name, 1).success
-    with account.ingestion().warehouse.locked():
+    with account.ingestion().warehouse.database.locked():
         sentence = failure(materialize("events", 1))
     assert sentence.startswith(f"The window {day(1)} was not loaded: The warehouse ")
     assert f"was held by process {os.getpid()} for more than 5 s" in sentence

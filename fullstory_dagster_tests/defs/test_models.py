@@ -62,7 +62,13 @@ def test_a_build_leaves_no_lock_behind_and_publishes_the_read_snapshot(
     ingestion = loaded.ingestion()
     script = "import duckdb, sys; print(duckdb.connect(sys.argv[1]).execute(sys.argv[2]).fetchall())"
     opened = subprocess.run(
-        [sys.executable, "-c", script, ingestion.warehouse.path, f"SELECT count(*) > 0 FROM {SCHEMA}.sessions"],
+        [
+            sys.executable,
+            "-c",
+            script,
+            ingestion.warehouse.database.path,
+            f"SELECT count(*) > 0 FROM {SCHEMA}.sessions",
+        ],
         capture_output=True,
         text=True,
         check=False,
@@ -185,14 +191,14 @@ def test_a_dbt_test_alone_looks_at_windows_that_the_last_build_had_nothing_to_do
 
 
 def test_a_locked_warehouse_fails_a_run_with_the_sentence(loaded: AccountAt, materialize: Materialize) -> None:
-    with loaded.ingestion().warehouse.locked():
+    with loaded.ingestion().warehouse.database.locked():
         [sentence] = failures(materialize("sessions", 1))
     assert f"was held by process {os.getpid()} for more than 5 s" in sentence
 
 
 def test_a_build_that_cannot_have_the_warehouse_says_who_holds_it(loaded: AccountAt, materialize: Materialize) -> None:
     project = DbtProject(loaded.settings)
-    with loaded.ingestion().warehouse.locked():
+    with loaded.ingestion().warehouse.database.locked():
         with pytest.raises(Exception, match=f"was held by process {os.getpid()} for more than 0 s"):
             project.build(loaded.ingestion(patience_s=0).warehouse)
 

@@ -118,5 +118,5 @@ def test_it_asks_what_the_sensor_asks(account: AccountAt, stored_instance: dg.Da
     sync(account.ingestion())
     assert evaluate(account).skip_message == "Nothing to ask for: of 6 windows 6 are loaded."
     impatient = AccountAt(account.settings.with_changes(lock_timeout_s=0), account.clock)
-    with account.ingestion().warehouse.locked():
+    with account.ingestion().warehouse.database.locked():
         assert "was held by process" in evaluate(impatient).skip_message

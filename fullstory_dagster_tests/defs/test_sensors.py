@@ -291,7 +291,7 @@ def test_the_stage_that_failed_is_the_one_that_is_asked_for(
     for name in ("raw_bundles", "parsed_events"):
         assert materialize(name, 1).success
     impatient = AccountAt(account.settings.with_changes(lock_timeout_s=0), account.clock)
-    with account.ingestion().warehouse.locked(), pytest.raises(Exception, match="was held by process"):
+    with account.ingestion().warehouse.database.locked(), pytest.raises(Exception, match="was held by process"):
         impatient.ingestion().append(day(1))
     reason(tick())
     account.clock.at = NOW + HOUR
@@ -329,7 +329,7 @@ def test_windows_that_the_older_api_s_bundles_do_not_cover_are_noted_and_said(
 def test_a_locked_warehouse_is_a_sentence_and_not_an_error(tick: Tick, account: AccountAt) -> None:
     sync(account.ingestion(), end=day(1).end)
     impatient = AccountAt(account.settings.with_changes(lock_timeout_s=0), account.clock)
-    with account.ingestion().warehouse.locked():
+    with account.ingestion().warehouse.database.locked():
         assert "was held by process" in reason(tick(impatient))
 
 
@@ -339,7 +339,7 @@ def test_a_tick_gives_up_on_a_locked_warehouse_before_dagster_gives_up_on_the_ti
     sync(account.ingestion(), end=day(1).end)
     patient = AccountAt(account.settings.with_changes(lock_timeout_s=600), account.clock)
     said: list[str] = []
-    with account.ingestion().warehouse.locked():
+    with account.ingestion().warehouse.database.locked():
         thread = threading.Thread(target=lambda: said.append(reason(tick(patient))), daemon=True)
         thread.start()
         # Dagster ends a tick after 60 s, with an error that names neither the warehouse nor who holds it.

@@ -20,7 +20,7 @@ from fullstory_dagster.ingest.sync import reset, sync
 from fullstory_dagster.settings import Settings
 from fullstory_dagster.simulator.config import SimulatorConfig
 from fullstory_dagster.simulator.process import SimulatorProcess
-from fullstory_dagster.store import erasure
+from fullstory_dagster.store import erasure, file
 from fullstory_dagster.store.objects import LocalStore
 from fullstory_dagster.store.warehouse import Warehouse
 from fullstory_dagster_tests.counts import count
@@ -90,7 +90,7 @@ def erase(ingestion: Ingestion, given: Given = THEIRS, **options: Any) -> Receip
 
 
 def events(ingestion: Ingestion) -> list[tuple[Any, ...]]:
-    return tables_in(ingestion.warehouse.path)[EVENTS]
+    return tables_in(ingestion.warehouse.database.path)[EVENTS]
 
 
 def said(rows: list[tuple[Any, ...]]) -> list[str]:
@@ -138,7 +138,7 @@ def test_a_person_is_gone_from_every_byte_and_nobody_else_is(
     assert receipt.bundle_rows == N_THEIR_EVENTS + N_THEIR_REJECTS
     assert (receipt.devices, receipt.windows, receipt.bundles, receipt.parquet_files) == (3, 4, 4, 4)
     assert counts(ingestion) == LEFT
-    assert tables_in(ingestion.snapshot.path) == tables_in(ingestion.warehouse.path)
+    assert tables_in(ingestion.snapshot.path) == tables_in(ingestion.warehouse.database.path)
     # What stays of the device that two people used is the other's.
     shared = ingestion.warehouse.query(f"SELECT count(*) AS n FROM {EVENTS} WHERE UserId = {SHARED_DEVICE}")
     assert shared == [{"n": 2}]
@@ -170,7 +170,7 @@ def test_the_receipt_counts_and_names_nobody(loaded: Ingestion) -> None:
     assert written == receipt.as_object()
     assert written["erased_before"] == "2026-06-06T01:00:00.000Z"
     assert written["finished_at"]
-    assert written["bytes_rewritten"] > loaded.warehouse.path.stat().st_size
+    assert written["bytes_rewritten"] > loaded.warehouse.database.path.stat().st_size
     assert [entry.is_finished for entry in loaded.forgotten.read().erasures] == [True]
 
 
@@ -231,7 +231,7 @@ def test_somebody_who_is_nowhere_yet_is_kept_out_by_what_was_given(
     assert "spelt right" in found.sentence()
     receipt = forget(ingestion, found.names, build_models=lambda: pytest.fail("there is nothing to build"))
     assert (receipt.n_erased, receipt.bytes_rewritten) == (0, 0)
-    assert not ingestion.warehouse.path.exists()
+    assert not ingestion.warehouse.database.path.exists()
 
     sync(ingestion, jobs=1)
     assert traces_in(ingestion.settings.data_dir, (EMAIL.lower(),)) == {}
@@ -243,12 +243,12 @@ def test_somebody_who_is_nowhere_yet_is_kept_out_by_what_was_given(
 
 def test_forgetting_again_finds_nothing_and_changes_nothing(loaded: Ingestion) -> None:
     erase(loaded)
-    tables, bundles = tables_in(loaded.warehouse.path), [loaded.bundles.require(day(n)) for n in (1, 2, 3, 4)]
+    tables, bundles = tables_in(loaded.warehouse.database.path), [loaded.bundles.require(day(n)) for n in (1, 2, 3, 4)]
     found = find_person(loaded, THEIRS)
     assert (found.is_nothing, found.is_listed) == (True, True)
     receipt = forget(loaded, found.names, build_models=lambda: 0)
     assert receipt.n_erased == 0
-    assert tables_in(loaded.warehouse.path) == tables
+    assert tables_in(loaded.warehouse.database.path) == tables
     assert [loaded.bundles.require(day(n)) for n in (1, 2, 3, 4)] == bundles
     assert len(loaded.forgotten.read().erasures) == 1
     assert len(list((loaded.settings.data_dir / "receipts").iterdir())) == 2
@@ -395,9 +395,9 @@ def count_durable_steps(monkeypatch: pytest.MonkeyPatch, die_at: int | None) -> 
     wrap(LocalStore, "delete", lambda store, key: f"delete {key}")
     wrap(erasure, "_mark", lambda *_: "look at the warehouse")
     wrap(erasure, "_log", lambda *_: "log")
-    wrap(erasure, "_copy", lambda *_: "copy the warehouse")
-    wrap(erasure, "sync_folder", lambda folder: "the warehouse is replaced")
-    wrap(erasure, "_remove", lambda path: f"remove {path.name}")
+    wrap(file, "_copy", lambda *_: "copy the warehouse")
+    wrap(file, "sync_folder", lambda folder: "the warehouse is replaced")
+    wrap(file, "_remove", lambda path: f"remove {path.name}")
     return steps
 
 
@@ -499,9 +499,9 @@ def test_the_copy_of_the_warehouse_keeps_what_users_made_in_it(loaded: Ingestion
             "INSERT INTO mine.t VALUES (1, 'a', 2); COMMENT ON TABLE mine.t IS 'mine';"
             'CREATE VIEW mine.v AS SELECT count(*) AS n FROM "warehouse"."fullstory"."events"'
         )
-    before = tables_in(warehouse.path)
-    erasure.rewrite_file(warehouse)
-    assert tables_in(warehouse.path) == before
+    before = tables_in(warehouse.database.path)
+    warehouse.database.purge()
+    assert tables_in(warehouse.database.path) == before
     with warehouse.writing() as connection:
         assert connection.execute("SELECT mine.m(1), nextval('mine.s'), n FROM mine.v").fetchone() == (2, 1, 33)
         assert connection.execute("SELECT comment FROM duckdb_tables() WHERE table_name = 't'").fetchone() == ("mine",)

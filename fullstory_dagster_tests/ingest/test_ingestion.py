@@ -50,7 +50,7 @@ def test_each_stage_needs_only_the_one_before(api: str, make_ingestion: MakeInge
     offline = make_ingestion(export_api=api, api_key=None, api_url=None)
     parsed = offline.parse(day(1))
     assert (parsed.rows_in, parsed.rows_kept, parsed.bundle_sha256) == (N_EVENTS_A_DAY, N_EVENTS_A_DAY, bundle.sha256)
-    assert not offline.warehouse.path.exists()
+    assert not offline.warehouse.database.path.exists()
     clock.at = NOW + timedelta(minutes=5)
     loaded = offline.append(day(1), dagster_run_id="r1")
     assert (loaded.rows_kept, loaded.api, loaded.export_id) == (N_EVENTS_A_DAY, api, bundle.export_id)
@@ -207,7 +207,7 @@ def test_privacy_settings_hold_in_every_file_but_the_raw_bundle(make_ingestion: 
     ingestion.snapshot.publish()
     # Parquet and the warehouse are compressed: what they hold is searched as well as their bytes.
     exported = ingestion.settings.data_dir / "all.csv"
-    with duckdb.connect(ingestion.warehouse.path, read_only=True) as connection:
+    with duckdb.connect(ingestion.warehouse.database.path, read_only=True) as connection:
         connection.execute(f'COPY (SELECT * FROM "fullstory"."events") TO \'{exported}\'')
         connection.execute(f'COPY (SELECT * FROM "fullstory"."_loads") TO \'{exported}.loads\'')
         connection.execute(

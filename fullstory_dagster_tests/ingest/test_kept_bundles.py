@@ -96,7 +96,7 @@ def test_a_sync_uses_the_bundle_that_an_interrupted_one_left_behind(
     daily: Ingestion, simulator: SimulatorProcess, tmp_path: Path
 ) -> None:
     (day,) = daily.warehouse.current_loads()
-    daily.warehouse.path.unlink()
+    daily.warehouse.database.path.unlink()
     simulator.clear()
 
     summary = sync(daily, end=END)

@@ -113,7 +113,7 @@ def test_a_warehouse_that_is_held_loses_no_summary_and_is_cleared_next_time(
     ingestion = make_ingestion(keep_events_days=KEEP, lock_timeout_s=1)
     # Another process's connection, so that it is DuckDB's own lock as well.
     held = "import duckdb, sys; c = duckdb.connect(sys.argv[1]); print(1, flush=True); sys.stdin.read()"
-    command = [sys.executable, "-c", held, str(ingestion.warehouse.path)]
+    command = [sys.executable, "-c", held, str(ingestion.warehouse.database.path)]
     loads = ingestion.warehouse.current_loads()
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as holder:
         assert holder.stdout

@@ -167,7 +167,7 @@ def test_a_range_before_the_start_date_or_without_length_is_wrong_use(make_inges
             call(ingestion, start=START - timedelta(days=1))
         with pytest.raises(UsageError, match="holds no window"):
             call(ingestion, start=day(2).start, end=day(2).start)
-    assert not ingestion.warehouse.path.exists()
+    assert not ingestion.warehouse.database.path.exists()
 
 
 @slow

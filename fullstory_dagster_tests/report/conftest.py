@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from fullstory_dagster.store.file import DatabaseFile
 from fullstory_dagster.store.warehouse import Warehouse
 from fullstory_dagster_tests.dbt_project.warehouse import SCHEMA, TestWarehouse
 
@@ -27,4 +28,4 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Iterator[TestWarehouse]:
 
 def opened(made: TestWarehouse | Path) -> Warehouse:
     """The warehouse as commands and assets have it."""
-    return Warehouse(made.path if isinstance(made, TestWarehouse) else made, SCHEMA)
+    return Warehouse(DatabaseFile(made.path if isinstance(made, TestWarehouse) else made), SCHEMA)

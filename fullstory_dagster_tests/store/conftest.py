@@ -5,10 +5,11 @@ from __future__ import annotations
 import gzip
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import asdict
 from datetime import datetime, timedelta
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -19,11 +20,17 @@ from fullstory_dagster.errors import WindowShrankError
 from fullstory_dagster.parse.bundle import BATCH_SCHEMA, REJECT_SCHEMA, BundleParser
 from fullstory_dagster.parse.twins import TwinNumbering
 from fullstory_dagster.store.bundles import BundleStore, StoredBundle
+from fullstory_dagster.store.database import Database
 from fullstory_dagster.store.dataset import EventDataset, ParsedWindow
+from fullstory_dagster.store.file import DatabaseFile
 from fullstory_dagster.store.objects import LocalStore, ObjectStore
+from fullstory_dagster.store.opening import open_database
 from fullstory_dagster.store.remote_objects import RemoteStore
+from fullstory_dagster.store.upgrade import Promote
 from fullstory_dagster.store.warehouse import Load, Warehouse
+from fullstory_dagster.warehouse_location import read_location
 from fullstory_dagster.windows import Window
+from fullstory_dagster_tests.postgres import PostgresServer
 from fullstory_dagster_tests.s3_server import Bucket
 from fullstory_dagster_tests.sample_events import DAY
 
@@ -33,11 +40,16 @@ SHAPING = {"export_api": "segment", "bundle_hours": 24}
 class Loader:
     """Takes rows through the store, one stage or all of them."""
 
-    def __init__(self, folder: Path, objects: ObjectStore) -> None:
-        self.objects = objects
+    def __init__(self, folder: Path, database: OpenDatabase, objects: ObjectStore | None = None) -> None:
+        self.objects = objects or LocalStore(folder / "store")
         self.bundles = BundleStore(self.objects, "fullstory")
         self.dataset = EventDataset(self.objects)
-        self.warehouse = Warehouse(folder / "warehouse.duckdb", "fullstory", lock_timeout_s=20)
+        self._database = database
+        self.warehouse = self.reopened()
+
+    def reopened(self, promote: Promote | None = None, **options: Any) -> Warehouse:
+        """The same warehouse, opened otherwise."""
+        return Warehouse(self._database(**{"lock_timeout_s": 20} | options), "fullstory", promote=promote)
 
     def keep(
         self,
@@ -107,6 +119,16 @@ class Loader:
         return self.warehouse.query(f'SELECT {columns} FROM "fullstory"."events" ORDER BY EventStart, _event_id')
 
 
+def rows_of(loader: Loader, table: str = "events", columns: str = "*") -> list[dict[str, Any]]:
+    return loader.warehouse.query(f'SELECT {columns} FROM "fullstory"."{table}" ORDER BY ALL')
+
+
+OpenDatabase = Callable[..., Database]
+"""Takes how it is to be opened; the same database each time."""
+
+KINDS = ("file", "lake")
+
+
 @pytest.fixture
 def folder(tmp_path: Path) -> LocalStore:
     return LocalStore(tmp_path / "store")
@@ -122,5 +144,34 @@ def objects(request: pytest.FixtureRequest, tmp_path: Path) -> ObjectStore:
 
 
 @pytest.fixture
-def loader(tmp_path: Path, folder: LocalStore) -> Loader:
-    return Loader(tmp_path, folder)
+def open_database_of(tmp_path: Path, request: pytest.FixtureRequest) -> Callable[[str], OpenDatabase]:
+    """Takes a kind, gives what opens a database of it that is the test's own."""
+
+    def of(kind: str) -> OpenDatabase:
+        if kind == "file":
+            return partial(DatabaseFile, tmp_path / "warehouse.duckdb")
+        server: PostgresServer = request.getfixturevalue("postgres")
+        location = read_location(f"ducklake:postgres:{server.conninfo(server.new_database())}")
+        return partial(open_database, location, lake_files=f"{tmp_path}/lake/", scratch=tmp_path / "scratch")
+
+    return of
+
+
+@pytest.fixture
+def loader(tmp_path: Path, open_database_of: Callable[[str], OpenDatabase]) -> Loader:
+    """Loads into a file."""
+    return Loader(tmp_path, open_database_of("file"))
+
+
+@pytest.fixture(params=KINDS)
+def any_loader(
+    tmp_path: Path, open_database_of: Callable[[str], OpenDatabase], request: pytest.FixtureRequest
+) -> Loader:
+    """Loads into a file, and into a lake."""
+    return Loader(tmp_path, open_database_of(request.param))
+
+
+@pytest.fixture
+def lake_loader(tmp_path: Path, open_database_of: Callable[[str], OpenDatabase]) -> Loader:
+    """Loads into a lake."""
+    return Loader(tmp_path, open_database_of("lake"))

@@ -4,11 +4,20 @@ from __future__ import annotations
 
 from datetime import timedelta
 
+import pytest
+
 from fullstory_dagster.store.audit import WindowAudit, audit_windows
 from fullstory_dagster.windows import Window
 from fullstory_dagster_tests.sample_events import DAY, event
 
 from .conftest import Loader
+
+
+@pytest.fixture
+def loader(any_loader: Loader) -> Loader:
+    """Every test here is one of a file and of a lake."""
+    return any_loader
+
 
 NEXT_DAY = Window(DAY.end, DAY.end + timedelta(days=1))
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from datetime import datetime
 from pathlib import Path
 
@@ -15,12 +16,12 @@ from fullstory_dagster.store.dataset import ParsedWindow
 from fullstory_dagster.store.objects import LocalStore, ObjectStore
 from fullstory_dagster_tests.sample_events import DAY, event
 
-from .conftest import SHAPING, Loader
+from .conftest import SHAPING, Loader, OpenDatabase
 
 
 @pytest.fixture
-def loader(tmp_path: Path, objects: ObjectStore) -> Loader:
-    return Loader(tmp_path, objects)
+def loader(tmp_path: Path, open_database_of: Callable[[str], OpenDatabase], objects: ObjectStore) -> Loader:
+    return Loader(tmp_path, open_database_of("file"), objects)
 
 
 def events_of(loader: Loader, parsed: ParsedWindow) -> pl.DataFrame:
@@ -153,8 +154,10 @@ def test_a_deleted_window_leaves_nothing(loader: Loader) -> None:
     assert keys(loader) == []
 
 
-def test_engines_read_the_folder_of_events_as_a_hive_dataset(tmp_path: Path, folder: LocalStore) -> None:
-    loader = Loader(tmp_path, folder)
+def test_engines_read_the_folder_of_events_as_a_hive_dataset(
+    tmp_path: Path, open_database_of: Callable[[str], OpenDatabase], folder: LocalStore
+) -> None:
+    loader = Loader(tmp_path, open_database_of("file"), folder)
     loader.keep([event(), {"a": 1}])
     loader.parse()
     events = folder.root / "events"

@@ -23,7 +23,7 @@ COUNT = 'SELECT count(*) FROM "fullstory"."events"'
 
 @pytest.fixture
 def snapshot(loader: Loader, tmp_path: Path) -> ReadSnapshot:
-    return ReadSnapshot(tmp_path / "read", loader.warehouse, timedelta(minutes=60))
+    return ReadSnapshot(tmp_path / "read", loader.warehouse, loader.warehouse.database, timedelta(minutes=60))
 
 
 def test_readers_of_the_old_copy_go_on_while_a_new_one_takes_its_place(loader: Loader, snapshot: ReadSnapshot) -> None:
@@ -42,7 +42,7 @@ def test_readers_of_the_old_copy_go_on_while_a_new_one_takes_its_place(loader: L
 def test_the_copy_is_called_like_the_warehouse_so_that_its_views_work(loader: Loader, snapshot: ReadSnapshot) -> None:
     loader.load([event(PageAgent="x")])
     snapshot.publish()
-    assert snapshot.path.name == loader.warehouse.path.name
+    assert snapshot.path.name == loader.warehouse.database.path.name
     with duckdb.connect(snapshot.path, read_only=True) as reader:
         assert reader.execute('SELECT PageAgent FROM "fullstory"."events_compat"').fetchall() == [("x",)]
 
@@ -93,6 +93,7 @@ import sys
 from datetime import timedelta
 from pathlib import Path
 from fullstory_dagster.store.snapshot import ReadSnapshot
+from fullstory_dagster.store.file import DatabaseFile
 from fullstory_dagster.store.warehouse import Warehouse
 put_in_place = Path.replace
 def wait_first(*arguments):
@@ -101,7 +102,8 @@ def wait_first(*arguments):
     return put_in_place(*arguments)
 Path.replace = wait_first
 folder = Path(sys.argv[1])
-ReadSnapshot(folder / "read", Warehouse(folder / "warehouse.duckdb", "fullstory"), timedelta(minutes=60)).publish()
+file = DatabaseFile(folder / "warehouse.duckdb")
+ReadSnapshot(folder / "read", Warehouse(file, "fullstory"), file, timedelta(minutes=60)).publish()
 """
 
 
@@ -118,11 +120,11 @@ def test_nobody_else_can_open_the_warehouse_before_the_copying_connection_is_clo
     try:
         assert copying.stdout.readline() == b"copied\n"
         with pytest.raises(duckdb.IOException, match="Could not set lock"):
-            duckdb.connect(str(loader.warehouse.path))
+            duckdb.connect(str(loader.warehouse.database.path))
     finally:
         copying.communicate(b"\n")
     assert copying.returncode == 0
-    duckdb.connect(str(loader.warehouse.path)).close()
+    duckdb.connect(str(loader.warehouse.database.path)).close()
 
 
 def test_a_copy_is_due_when_it_is_missing_or_old_and_something_changed(loader: Loader, snapshot: ReadSnapshot) -> None:
@@ -142,4 +144,5 @@ def test_a_copy_is_due_when_it_is_missing_or_old_and_something_changed(loader: L
 
 def test_no_copy_is_ever_due_when_none_is_wanted(loader: Loader, tmp_path: Path) -> None:
     loader.load([event()])
-    assert not ReadSnapshot(tmp_path / "read", loader.warehouse, timedelta(0)).is_due(datetime.now(timezone.utc))
+    snapshot = ReadSnapshot(tmp_path / "read", loader.warehouse, loader.warehouse.database, timedelta(0))
+    assert not snapshot.is_due(datetime.now(timezone.utc))

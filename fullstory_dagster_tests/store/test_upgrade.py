@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from datetime import datetime
+from functools import partial
 from typing import Any
 
 import pytest
@@ -12,12 +13,18 @@ from fullstory_dagster import __version__
 from fullstory_dagster.errors import StoreTooNewError, WarehouseMismatchError
 from fullstory_dagster.fields import EVENT_COLUMNS, FIELDS
 from fullstory_dagster.parse.promotion import promote_fields
-from fullstory_dagster.store.objects import LocalStore
+from fullstory_dagster.store.file import DatabaseFile
 from fullstory_dagster.store.tables import TABLES, VERSION, columns_of
-from fullstory_dagster.store.warehouse import Warehouse
 from fullstory_dagster_tests.sample_events import DAY, event
 
 from .conftest import Loader
+
+
+@pytest.fixture
+def loader(any_loader: Loader) -> Loader:
+    """Every test here is one of a file and of a lake."""
+    return any_loader
+
 
 NEW = ("PageDuration", "PageName", "PageStart", "EventCumulativeLayoutShift")
 """Fields that the version of these tests' warehouses had no column for."""
@@ -69,7 +76,7 @@ def rows_of(loader: Loader, columns: str = "*", table: str = "events") -> list[d
 
 def test_a_field_that_got_a_column_fills_it_from_what_was_kept(older: Loader, tmp_path_factory: Any) -> None:
     folder = tmp_path_factory.mktemp("fresh")
-    fresh = Loader(folder, LocalStore(folder / "store"))
+    fresh = Loader(folder, partial(DatabaseFile, folder / "warehouse.duckdb"))
     fresh.load(f"[{','.join(RAW)}]".encode())
     names = ", ".join(f'"{field.name}"' for field in FIELDS)
     assert rows_of(older, names) == rows_of(fresh, names)
@@ -172,6 +179,6 @@ def test_a_long_history_is_filled_in_pieces(loader: Loader, monkeypatch: pytest.
         )
         connection.execute('DROP VIEW "fullstory"."events_compat"')
         connection.execute('ALTER TABLE "fullstory"."events" DROP COLUMN "PageName"')
-    warehouse = Warehouse(loader.warehouse.path, "fullstory", promote=promote_fields)
+    warehouse = loader.reopened(promote=promote_fields)
     rows = warehouse.query('SELECT PageId, PageName, CustomVars FROM "fullstory"."events" ORDER BY PageId')
     assert [(row["PageName"], row["CustomVars"]) for row in rows] == [(f"name {n}", None) for n in range(50)]

@@ -3,73 +3,36 @@
 from __future__ import annotations
 
 import json
-import os
-import subprocess
-import sys
 import threading
-import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from datetime import datetime, timedelta
 from pathlib import Path
-from typing import Any
 
-import duckdb
 import pytest
 
 from fullstory_dagster.errors import (
     PermanentError,
-    TransientError,
-    WarehouseLockedError,
     WarehouseMismatchError,
     WindowShrankError,
 )
 from fullstory_dagster.fields import EVENT_COLUMNS
-from fullstory_dagster.store.warehouse import Warehouse
 from fullstory_dagster.windows import Window
 from fullstory_dagster_tests.sample_events import DAY, event
 
-from .conftest import SHAPING, Loader
+from .conftest import SHAPING, Loader, rows_of
+
+
+@pytest.fixture
+def loader(any_loader: Loader) -> Loader:
+    """Every test here is one of a file and of a lake."""
+    return any_loader
+
 
 NEXT_DAY = Window(DAY.end, DAY.end + timedelta(days=1))
 TOMORROW = {"EventStart": "2026-06-02T12:00:00.000Z"}
 
 
-def rows_of(loader: Loader, table: str = "events", columns: str = "*") -> list[dict[str, Any]]:
-    return loader.warehouse.query(f'SELECT {columns} FROM "fullstory"."{table}" ORDER BY ALL')
-
-
 def naive(instant: datetime) -> datetime:
     return instant.replace(tzinfo=None)
-
-
-def test_an_empty_file_that_a_killed_process_left_is_no_warehouse_and_the_next_load_makes_one(loader: Loader) -> None:
-    loader.warehouse.path.touch()
-    assert loader.warehouse.current_loads() == {}
-    loader.keep([event()])
-    loader.parse()
-    assert loader.append().rows_kept == 1
-
-
-def test_a_process_that_is_killed_while_it_makes_the_warehouse_leaves_none(
-    loader: Loader, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    loader.keep([event()])
-    loader.parse()
-
-    def killed(path: str, **_: Any) -> None:
-        Path(path).write_bytes(b"half a header")
-        raise KeyboardInterrupt
-
-    with monkeypatch.context() as patched:
-        patched.setattr(duckdb, "connect", killed)
-        with pytest.raises(KeyboardInterrupt):
-            loader.append()
-    assert not loader.warehouse.path.exists()
-    assert loader.append().rows_kept == 1
-    assert [path.name for path in loader.warehouse.path.parent.glob("*warehouse*") if "lock" not in path.name] == [
-        "warehouse.duckdb"
-    ]
 
 
 def test_a_window_is_loaded_with_its_line_in_the_load_log(loader: Loader) -> None:
@@ -195,22 +158,10 @@ def test_a_failure_inside_the_transaction_leaves_the_rows_and_no_line(loader: Lo
     assert loader.load([event(PageId=3)]).load_id == 2
 
 
-def test_what_a_killed_process_spilled_is_removed_by_the_next_writer(loader: Loader) -> None:
-    loader.load([event()])
-    spilled = Path(f"{loader.warehouse.path}.tmp")
-    spilled.mkdir()
-    (spilled / "duckdb_temp_storage_S64K-0.tmp").write_bytes(b"personal")
-    # Who only reads does not know whose it is.
-    loader.warehouse.query("SELECT 1")
-    assert spilled.exists()
-    with loader.warehouse.writing():
-        assert not spilled.exists()
-
-
 def test_too_little_memory_is_told_with_the_setting_and_changes_nothing(loader: Loader) -> None:
     loader.load([event()])
     before = rows_of(loader)
-    small = Warehouse(loader.warehouse.path, "fullstory", memory_limit="20MB", threads=1)
+    small = loader.reopened(memory_limit="20MB", threads=1)
 
     def ask_for_much() -> None:
         with small.writing() as connection:
@@ -256,9 +207,9 @@ ODD_TEXTS = [
 ]
 
 
-def test_rejects_of_any_text_are_loaded_in_little_memory(loader: Loader, tmp_path: Path) -> None:
+def test_rejects_of_any_text_are_loaded_in_little_memory(loader: Loader) -> None:
     # The buffer for reading rejects as JSON was once two gigabytes: one reject was one too many for the default limit.
-    loader.warehouse = Warehouse(tmp_path / "w.duckdb", "fullstory", memory_limit="500MB", threads=1)
+    loader.warehouse = loader.reopened(memory_limit="500MB", threads=1)
     load = loader.load("\n".join(['{"b":1}', *ODD_TEXTS]).encode() + b"\n\xff")
     assert load.rows_rejected == 9
     rejected = loader.warehouse.query('SELECT * FROM "fullstory"."_rejected" ORDER BY position')
@@ -293,15 +244,7 @@ def test_before_the_first_load_there_is_nothing_to_read(loader: Loader) -> None:
     assert loader.warehouse.current_loads() == {}
     assert loader.warehouse.built_up_to() == {}
     assert loader.warehouse.query("SELECT 1") == []
-    assert not loader.warehouse.path.exists()
-
-
-def test_a_file_that_somebody_elses_tables_are_in_is_read_as_empty_and_kept(loader: Loader) -> None:
-    with duckdb.connect(loader.warehouse.path) as connection:
-        connection.execute("CREATE TABLE mine AS SELECT 42 AS answer")
-    assert loader.warehouse.current_loads() == {}
-    loader.load([event()])
-    assert loader.warehouse.query("SELECT answer FROM mine") == [{"answer": 42}]
+    assert not loader.warehouse.database.exists
 
 
 def test_what_dbt_built_is_known_by_model(loader: Loader) -> None:
@@ -318,17 +261,6 @@ def test_a_query_takes_parameters(loader: Loader) -> None:
     assert found == [{"PageId": 2}]
 
 
-def test_a_broken_file_is_not_taken_for_a_locked_one(tmp_path: Path) -> None:
-    # Its path and many of DuckDB's sentences have the word in them.
-    folder = tmp_path / "lock"
-    folder.mkdir()
-    (folder / "warehouse.duckdb").write_bytes(b"no database" * 10_000)
-    started = time.monotonic()
-    with pytest.raises(PermanentError, match=r"cannot be opened: .*not a valid DuckDB database"):
-        Warehouse(folder / "warehouse.duckdb", "fullstory", lock_timeout_s=30).current_loads()
-    assert time.monotonic() - started < 10
-
-
 def test_threads_of_one_process_take_turns(loader: Loader) -> None:
     days = [Window(DAY.start + timedelta(days=n), DAY.end + timedelta(days=n)) for n in range(4)]
     for day in days:
@@ -342,88 +274,3 @@ def test_threads_of_one_process_take_turns(loader: Loader) -> None:
         thread.join()
     assert sorted(loads) == [1, 2, 3, 4]
     assert len(rows_of(loader)) == 4
-
-
-@contextmanager
-def other_process(script: str, path: Path) -> Iterator[subprocess.Popen[str]]:
-    """Another Python process that does something to a file and says so in a line; it ends when its stdin does."""
-    command = [sys.executable, "-c", script, str(path)]
-    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
-        assert process.stdin is not None
-        assert process.stdout is not None
-        try:
-            assert process.stdout.readline() == "ready\n"
-            yield process
-        finally:
-            process.stdin.close()
-            process.wait(20)
-
-
-HOLD_WITH_DUCKDB = """
-import duckdb, sys
-connection = duckdb.connect(sys.argv[1])
-print("ready", flush=True)
-sys.stdin.read()
-"""
-HOLD_WITH_OURS = """
-import sys
-from pathlib import Path
-from fullstory_dagster.store.warehouse import Warehouse
-with Warehouse(Path(sys.argv[1]), "fullstory").writing():
-    print("ready", flush=True)
-    sys.stdin.read()
-"""
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("script", [HOLD_WITH_DUCKDB, HOLD_WITH_OURS], ids=["a person", "one of ours"])
-def test_who_holds_the_warehouse_for_too_long_is_named(loader: Loader, script: str) -> None:
-    loader.load([event(PageId=1)])
-    before = rows_of(loader), rows_of(loader, "_loads")
-    loader.keep([event(PageId=2)])
-    loader.parse()
-    loader.warehouse.lock_timeout_s = 0.5
-    with other_process(script, loader.warehouse.path) as holder:
-        for call in (loader.append, loader.warehouse.current_loads):
-            started = time.monotonic()
-            with pytest.raises(
-                WarehouseLockedError, match=f"held by process {holder.pid} for more than 0.5 s"
-            ) as refused:
-                call()
-            assert 0.4 < time.monotonic() - started < 5
-            assert refused.value.holder_pid == holder.pid
-            assert isinstance(refused.value, TransientError)
-    assert (rows_of(loader), rows_of(loader, "_loads")) == before
-    assert loader.append().rows_kept == 1
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("script", [HOLD_WITH_DUCKDB, HOLD_WITH_OURS], ids=["a person", "one of ours"])
-def test_a_second_process_waits_and_then_loads(loader: Loader, script: str) -> None:
-    loader.load([])
-    loader.keep([event()])
-    loader.parse()
-    with other_process(script, loader.warehouse.path) as holder:
-        assert holder.stdin is not None
-        threading.Timer(0.6, holder.stdin.close).start()
-        started = time.monotonic()
-        assert loader.append().rows_kept == 1
-        assert time.monotonic() - started > 0.4
-
-
-@pytest.mark.slow
-def test_a_process_that_was_killed_holds_nothing(loader: Loader) -> None:
-    loader.load([])
-    with other_process(HOLD_WITH_OURS, loader.warehouse.path) as holder:
-        os.kill(holder.pid, 9)
-        holder.wait(10)
-        loader.warehouse.lock_timeout_s = 2
-        assert loader.load([event()]).rows_kept == 1
-
-
-def test_no_session_time_zone_moves_a_time(loader: Loader) -> None:
-    loader.load([event()])
-    with duckdb.connect(loader.warehouse.path, read_only=True) as connection:
-        connection.execute("LOAD icu; SET TimeZone = 'Asia/Tokyo'")
-        (at,) = connection.execute('SELECT EventStart::VARCHAR FROM "fullstory"."events"').fetchone() or ()
-        assert at == "2026-06-01 12:00:00"

@@ -69,7 +69,7 @@ def build_dbt_assets(settings: Settings) -> dg.AssetsDefinition:
             ) from DbtBuildError("; ".join(build.failures))
         with as_failure("Publishing the read snapshot after the models were built"):
             seconds = ingestion.publish_snapshot_if_due()
-        if seconds:
+        if seconds and ingestion.snapshot:
             context.log.info(f"Published the read snapshot {ingestion.snapshot.path} in {seconds:.1f} s.")
 
     return models

@@ -24,6 +24,7 @@ from fullstory_dagster.errors import FullStoryError
 from fullstory_dagster.settings import Settings
 from fullstory_dagster.store.objects import LocalStore
 from fullstory_dagster.store.warehouse import Warehouse
+from fullstory_dagster.warehouse_location import LAKE_PREFIX, LakeCatalog
 
 if TYPE_CHECKING:
     from fullstory_dagster.defs.dbt.lineage import Sources
@@ -164,15 +165,15 @@ class DbtProject:
             arguments += ["--indirect-selection", "cautious", "--select", *select]
         if full_refresh:
             arguments.append("--full-refresh")
-        with warehouse.locked():
-            warehouse.create()
+        with warehouse.database.locked():
+            warehouse.database.create()
             build = self._invoke(arguments, on_event)
             keep_results(LocalStore(self.target), build.tests, is_whole=not select)
         return build
 
     def delete_logs(self, warehouse: Warehouse) -> None:
         """Delete what earlier builds left to read: a failed one may have quoted rows."""
-        with warehouse.locked():
+        with warehouse.database.locked():
             shutil.rmtree(self.target / "logs", ignore_errors=True)
             (self.target / "run_results.json").unlink(missing_ok=True)
 
@@ -214,8 +215,13 @@ class DbtProject:
     def environment(self) -> dict[str, str]:
         """What the profile and the models read from the environment."""
         settings = self.settings
-        return {
-            "FULLSTORY_WAREHOUSE": str(settings.warehouse),
+        warehouse, password = str(settings.warehouse), None
+        if isinstance(settings.warehouse, LakeCatalog):
+            # dbt tells what it attaches, so the password goes libpq's way.
+            warehouse, password = LAKE_PREFIX + settings.warehouse.conninfo, settings.warehouse.password
+        return ({"PGPASSWORD": password} if password else {}) | {
+            "FULLSTORY_WAREHOUSE": warehouse,
+            "FULLSTORY_SCRATCH_DIR": str(settings.scratch_dir / f"{os.getpid()}-dbt"),
             "FULLSTORY_SCHEMA": settings.schema,
             "FULLSTORY_ORG_ID": settings.org_id or "",
             "FULLSTORY_APP_URL": settings.app_url,
