@@ -19,7 +19,7 @@ from dotenv import dotenv_values
 from fullstory_dagster import setting_values as values
 from fullstory_dagster.errors import SettingsError
 from fullstory_dagster.fields import FIELD_LIST_ID
-from fullstory_dagster.warehouse_location import WarehouseLocation, catalog_name, read_location
+from fullstory_dagster.warehouse_location import LakeCatalog, WarehouseLocation, catalog_name, read_location
 from fullstory_dagster.windows import WindowGrid
 
 ExportApi = Literal["segment", "bundle"]
@@ -301,6 +301,12 @@ class Settings:
                 f"is {self.schema!r}, which is also what DuckDB calls {named}: "
                 f"{self.schema}.events would be ambiguous; rename one of them.",
             )
+        if isinstance(self.warehouse, LakeCatalog) and isinstance(self.store, str) and not self.store.startswith("s3:"):
+            raise SettingsError(
+                "FULLSTORY_STORE_URL",
+                f"is {self.store}, and FULLSTORY_WAREHOUSE is a lake, whose files lie there as well: they can lie in a "
+                "folder or in s3://…. Google's buckets speak S3 as well, with AWS_ENDPOINT_URL and an HMAC key.",
+            )
         if self.hash_columns and not self.hash_key:
             raise SettingsError(
                 "FULLSTORY_HASH_KEY", "is not set, but FULLSTORY_HASH_COLUMNS asks for hashes; set a long random text."
@@ -486,7 +492,7 @@ def settings_exist(environ: Mapping[str, str] | None = None, dotenv: Path | None
     )
 
 
-NOT_SETTINGS = frozenset({"FULLSTORY_APP_URL", "FULLSTORY_DEMO_URL", "FULLSTORY_SCRATCH_DIR"})
+NOT_SETTINGS = frozenset({"FULLSTORY_APP_URL", "FULLSTORY_DEMO_URL", "FULLSTORY_LAKE_FILES", "FULLSTORY_SCRATCH_DIR"})
 """Variables with the prefix that we hand to dbt and to the demo's processes ourselves."""
 
 

@@ -12,7 +12,6 @@ import re
 import shutil
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
-from typing import Protocol
 
 import duckdb
 from duckdb import DuckDBPyConnection
@@ -22,6 +21,7 @@ from fullstory_dagster.errors import FullStoryError, PermanentError, WarehouseLo
 from fullstory_dagster.store.database import NOT_CHANGED, configuration, engine_error, transaction
 from fullstory_dagster.store.extensions import connect_with
 from fullstory_dagster.store.fence import FENCE, ensure_fence, raise_fence
+from fullstory_dagster.store.lake_files import files_error, reach_lake_files
 from fullstory_dagster.store.postgres import CatalogServer
 from fullstory_dagster.store.tables import BUILDS, LOADS, SCHEMA_VERSION, quote, quote_text
 from fullstory_dagster.warehouse_location import LAKE_ALIAS, LAKE_PREFIX, LakeCatalog
@@ -35,13 +35,6 @@ _LOST = (
     "Unable to connect to Postgres",
     "connection to serv",
 )
-
-
-class PrepareFiles(Protocol):
-    """Makes a connection able to reach the lake's files where a path does not do: extensions, credentials."""
-
-    def __call__(self, connection: DuckDBPyConnection) -> None:
-        """Prepare a connection that has nothing attached yet."""
 
 
 class Lake:
@@ -62,7 +55,6 @@ class Lake:
         lock_timeout_s: float = 600,
         memory_limit: str | None = None,
         threads: int | None = None,
-        prepare_files: PrepareFiles | None = None,
     ) -> None:
         """Nothing is opened yet.
 
@@ -73,7 +65,6 @@ class Lake:
             lock_timeout_s: as the attribute.
             memory_limit: DuckDB's.
             threads: DuckDB's.
-            prepare_files: for files that are not on a disk.
         """
         self.catalog = catalog
         self.files = files
@@ -81,7 +72,6 @@ class Lake:
         self.server = CatalogServer(catalog)
         self._scratch = scratch
         self._config = configuration(memory_limit, threads)
-        self._prepare_files = prepare_files
 
     def __str__(self) -> str:
         return str(self.catalog)
@@ -131,8 +121,7 @@ class Lake:
             if self.catalog.password:
                 # Not in what is attached: DuckDB shows that in its catalog and in its errors.
                 connection.execute(f"CREATE SECRET (TYPE postgres, PASSWORD {quote_text(self.catalog.password)})")
-            if self._prepare_files:
-                self._prepare_files(connection)
+            reach_lake_files(connection, self.files)
             if read_only:
                 self._attach(connection, read_only=True)
                 connection.execute("BEGIN TRANSACTION")
@@ -224,6 +213,8 @@ class Lake:
                 "nothing was changed. Set it back, or tell the lake where its files were moved: see docs/scaling.md.",
                 setting="FULLSTORY_STORE_URL",
             )
+        if told := files_error(said, self.files, failed):
+            return told
         return disk_error(error, failed, self.folder) or engine_error(error, failed, str(self))
 
     def _attach(self, connection: DuckDBPyConnection, *, read_only: bool) -> None:

@@ -221,6 +221,7 @@ class DbtProject:
             warehouse, password = LAKE_PREFIX + settings.warehouse.conninfo, settings.warehouse.password
         return ({"PGPASSWORD": password} if password else {}) | {
             "FULLSTORY_WAREHOUSE": warehouse,
+            "FULLSTORY_LAKE_FILES": settings.lake_files,
             "FULLSTORY_SCRATCH_DIR": str(settings.scratch_dir / f"{os.getpid()}-dbt"),
             "FULLSTORY_SCHEMA": settings.schema,
             "FULLSTORY_ORG_ID": settings.org_id or "",
