@@ -19,6 +19,7 @@ from fullstory_dagster.api import (
     FetchedBundle,
     FileLedger,
     FullStoryClient,
+    Ledger,
     Limit,
     ListedBundle,
     RateLimiter,
@@ -53,9 +54,11 @@ from fullstory_dagster.parse.twins import TwinNumbering
 from fullstory_dagster.settings import Settings
 from fullstory_dagster.store.attempts import AttemptLog
 from fullstory_dagster.store.bundles import BundleFile, BundleStore, StoredBundle
+from fullstory_dagster.store.catalog_ledger import CatalogLedger
 from fullstory_dagster.store.dataset import EventDataset, ParsedWindow
 from fullstory_dagster.store.file import DatabaseFile
 from fullstory_dagster.store.forgotten import ForgottenList
+from fullstory_dagster.store.lake import Lake
 from fullstory_dagster.store.objects import LocalStore
 from fullstory_dagster.store.opening import open_database
 from fullstory_dagster.store.remote_objects import RemoteStore
@@ -130,7 +133,10 @@ class Ingestion:
         else:
             del limits["get"]
         base_url = settings.api_url or base_url_of_key(key)
-        ledger = FileLedger(settings.data_dir / "rate_limit", clock)
+        database = self.warehouse.database
+        ledger: Ledger = FileLedger(settings.data_dir / "rate_limit", clock)
+        if isinstance(database, Lake):
+            ledger = CatalogLedger(database.server)
         limiter = RateLimiter(ledger, base_url=base_url, api_key=key, limits=limits, clock=clock)
         timeouts, retry = None, None
         if patience_s is not None:
