@@ -17,9 +17,11 @@ import urllib.request
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import datetime, timedelta, timezone
+from importlib.metadata import metadata
 from pathlib import Path
 from typing import Any
 
+import dagster as dg
 import duckdb
 import pytest
 import yaml
@@ -28,6 +30,7 @@ from fullstory_dagster.fields import EVENT_COLUMNS
 from fullstory_dagster.settings import SETTINGS
 from fullstory_dagster.simulator.config import SimulatorConfig
 from fullstory_dagster.simulator.process import SimulatorProcess
+from fullstory_dagster_tests.postgres import PostgresServer
 
 ROOT = Path(__file__).resolve().parents[1]
 DEPLOY = ROOT / "deploy"
@@ -50,10 +53,12 @@ def fullstory(*arguments: str, cwd: Path, **environment: str) -> subprocess.Comp
     return run(sys.executable, "-m", "fullstory_dagster.cli", *arguments, cwd=cwd, **environment)
 
 
-def test_the_compose_file_is_one() -> None:
-    linted = run(
-        str(BIN / "check-jsonschema"), "--builtin-schema", "vendor.compose-spec", str(DEPLOY / "compose.yaml"), cwd=ROOT
-    )
+COMPOSE = (DEPLOY / "compose.yaml", DEPLOY / "hosts" / "compose.yaml")
+HELM = (DEPLOY / "helm-values.yaml", DEPLOY / "hosts" / "helm-values.yaml")
+
+
+def test_the_compose_files_are_some() -> None:
+    linted = run(str(BIN / "check-jsonschema"), "--builtin-schema", "vendor.compose-spec", *map(str, COMPOSE), cwd=ROOT)
     assert linted.returncode == 0, linted.stdout
 
 
@@ -70,13 +75,19 @@ def test_what_the_image_copies_is_there() -> None:
 
 
 def test_services_start_programs_of_the_image() -> None:
-    services = yaml.safe_load((DEPLOY / "compose.yaml").read_text())["services"]
+    services = {
+        (path, name): service
+        for path in COMPOSE
+        for name, service in yaml.safe_load(path.read_text())["services"].items()
+        if service["image"].startswith("fullstory-dagster")
+    }
+    assert len(services) == 6
     [image_command] = re.findall(r"^CMD (\[.*\])$", (DEPLOY / "Dockerfile").read_text(), re.MULTILINE)
     commands = [
         json.loads(image_command),
         *(service["command"] for service in services.values() if "command" in service),
     ]
-    commands += [service["healthcheck"]["test"][1:] for service in services.values()]
+    commands += [service["healthcheck"]["test"][1:] for service in services.values() if "healthcheck" in service]
     unit = configparser.ConfigParser(interpolation=None)
     unit.optionxform = str  # type: ignore[assignment,method-assign]
     unit.read(DEPLOY / "fullstory-dagster.service")
@@ -88,9 +99,12 @@ def test_services_start_programs_of_the_image() -> None:
             compile(arguments[1], "healthcheck", "exec")
             continue
         words = [word for word in arguments if re.fullmatch(r"[a-z-]+", word) and not word.startswith("-")]
-        known = run(str(BIN / program), *words[: 2 if program == "dagster" else 1], "--help", cwd=ROOT)
+        n_words = 2 if program in ("dagster", "dagster-celery") else 1
+        known = run(str(BIN / program), *words[:n_words], "--help", cwd=ROOT)
         assert known.returncode == 0, (program, arguments, known.stderr)
-        for option in (word for word in arguments if word.startswith("--")):
+        # Behind -- stands what is Celery's own.
+        ours = arguments[: arguments.index("--")] if "--" in arguments else arguments
+        for option in (word for word in ours if word.startswith("--")):
             assert option in known.stdout, (program, option)
 
 
@@ -122,22 +136,65 @@ def test_lines_of_the_docs_for_docker_and_kubernetes_name_what_is_there() -> Non
     assert f"`{volume['persistentVolumeClaim']['claimName']}`" in (ROOT / "docs" / "deploy.md").read_text()
 
 
-def test_the_workspace_and_the_chart_s_values_name_the_code_location() -> None:
+def test_the_workspace_names_the_code_location() -> None:
     [server] = yaml.safe_load((DEPLOY / "workspace.yaml").read_text())["load_from"]
     services = yaml.safe_load((DEPLOY / "compose.yaml").read_text())["services"]
     assert server["grpc_server"]["host"] in services
-    values = yaml.safe_load((DEPLOY / "helm-values.yaml").read_text())
+    [module] = yaml.safe_load((DEPLOY / "hosts" / "workspace.yaml").read_text())["load_from"]
+    assert module == yaml.safe_load((ROOT / "workspace.yaml").read_text())["load_from"][0]
+
+
+@pytest.mark.parametrize("path", HELM, ids=["one host", "several hosts"])
+def test_the_chart_s_values_are_those_of_dagster_s_instance(path: Path) -> None:
+    values = yaml.safe_load(path.read_text())
     [deployment] = values["dagster-user-deployments"]["deployments"]
     assert "fullstory_dagster.definitions" in deployment["dagsterApiGrpcArgs"]
     names = {variable["name"] for variable in deployment["env"]}
     assert names <= {setting.name for setting in SETTINGS}
-    instance = yaml.safe_load((ROOT / "dagster.yaml").read_text())
+    is_one = path.parent == DEPLOY
+    instance = yaml.safe_load((ROOT if is_one else path.parent).joinpath("dagster.yaml").read_text())
     assert in_snake_case(values["concurrency"]) == {"enabled": True} | instance["concurrency"]
     monitoring = in_snake_case(values["dagsterDaemon"]["runMonitoring"])
     assert monitoring.items() <= instance["run_monitoring"].items()
-    launcher = values["runLauncher"]["config"]["customRunLauncher"]
-    module = __import__(launcher["module"], fromlist=[launcher["class"]])
-    assert getattr(module, launcher["class"])
+    assert in_snake_case(values["dagsterDaemon"]["runRetries"]).items() <= instance["run_retries"].items()
+    if is_one:
+        launcher = values["runLauncher"]["config"]["customRunLauncher"]
+        module = __import__(launcher["module"], fromlist=[launcher["class"]])
+        assert getattr(module, launcher["class"])
+
+
+def test_the_settings_of_several_hosts_are_settings() -> None:
+    compose = yaml.safe_load((DEPLOY / "hosts" / "compose.yaml").read_text())
+    given = compose["services"]["worker"]["environment"]
+    ours = {name.removesuffix("_FILE") for name in given if name.startswith("FULLSTORY_")}
+    assert ours <= {setting.name for setting in SETTINGS}
+    # What the instance and Celery read of the environment is there.
+    files = [(DEPLOY / "hosts" / name).read_text() for name in ("dagster.yaml", "celery.yaml")]
+    assert {name for text in files for name in re.findall(r"\{env: (\w+)\}", text)} <= given.keys()
+    extras = compose["services"]["worker"]["build"]["args"]["EXTRAS"].split(",")
+    assert set(extras) <= set(metadata("fullstory-dagster").get_all("Provides-Extra") or ())
+
+
+def test_dagster_takes_the_instance_of_several_hosts(
+    postgres: PostgresServer, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    for name, value in {
+        "DAGSTER_POSTGRES_HOST": postgres.address,
+        "DAGSTER_POSTGRES_PORT": str(postgres.port),
+        "DAGSTER_POSTGRES_USER": "lake",
+        "DAGSTER_POSTGRES_PASSWORD": "of nobody",
+        "DAGSTER_POSTGRES_DB": postgres.new_database(),
+        "DAGSTER_CELERY_BROKER": "redis://127.0.0.1:1/0",
+        "DAGSTER_CELERY_BACKEND": "redis://127.0.0.1:1/1",
+    }.items():
+        monkeypatch.setenv(name, value)
+    shutil.copy(DEPLOY / "hosts" / "dagster.yaml", tmp_path)
+    with dg.DagsterInstance.from_config(str(tmp_path)) as instance:
+        assert type(instance.run_launcher).__name__ == "CeleryRunLauncher"
+        pools = instance.get_concurrency_config().pool_config
+        assert pools.default_pool_limit == 1
+        assert instance.run_monitoring_max_runtime_seconds == 7200
+        assert instance.get_runs() == []
 
 
 @pytest.fixture(scope="module")

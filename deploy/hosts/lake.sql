@@ -1,0 +1,2 @@
+-- The lake's catalog, beside Dagster's own database.
+create database lake;
