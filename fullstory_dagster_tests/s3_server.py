@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import itertools
 import os
+import re
 import socket
 import subprocess
 import sys
 import threading
 import urllib.request
-from collections.abc import Sequence
+from collections.abc import Callable
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 from types import TracebackType
 from urllib.parse import urlsplit
 
@@ -52,6 +54,18 @@ class Bucket:
     def object(self, key: str) -> bytes:
         """What a reader gets who has nothing to do with us."""
         return self._get(f"/some/prefix/{key}")
+
+    def keys(self) -> list[str]:
+        """Of every object in the bucket, below the place and elsewhere."""
+        return re.findall(r"<Key>([^<]+)</Key>", self._get("?max-keys=1000").decode())
+
+    def download(self, folder: Path) -> Path:
+        """Every object as a file below a folder that is made for it."""
+        for key in self.keys():
+            path = folder / key
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_bytes(self._get(f"/{key}"))
+        return folder
 
     def n_unfinished_uploads(self) -> int:
         """Uploads in parts that were begun and neither finished nor given up."""
@@ -156,19 +170,13 @@ class StallingProxy:
 
 
 class AnsweringServer:
-    """Gives the answers it was told, in this order, whatever it is asked.
+    """Gives the answers it was told, whatever it is asked.
 
     Args:
-        statuses: of HTTP.
-        code: in the body, in the way of S3.
+        answer: given the method of a request and how many there were before, the status and S3's code for it.
     """
 
-    def __init__(self, statuses: Sequence[int], *, code: str = "") -> None:
-        answers = iter(statuses)
-        body = (
-            f'<?xml version="1.0"?><Error><Code>{code}</Code><Message>canary: '
-            "signature of <StringToSign>canary</StringToSign></Message></Error>"
-        ).encode()
+    def __init__(self, answer: Callable[[str, int], tuple[int, str]]) -> None:
         server = self
 
         class Handler(BaseHTTPRequestHandler):
@@ -180,9 +188,12 @@ class AnsweringServer:
                     self.close_connection = True
                     return
                 self.rfile.read(int(self.headers.get("Content-Length", 0)))
+                status, code = answer(self.command, server.n_asked)
                 server.n_asked += 1
-                status = next(answers)
-                content = b"" if self.command == "HEAD" or status == 200 else body
+                # Some stores repeat what they were sent.
+                told = f"{ACCESS_KEY} {SECRET_KEY} {self.path} {self.headers['Authorization']}"
+                said = f"<Error><Code>{code}</Code><Message>{told}</Message></Error>".encode()
+                content = b"" if self.command == "HEAD" or status == 200 else said
                 self.send_response(status)
                 self.send_header("Content-Length", str(len(content)))
                 self.send_header("ETag", '"1"')
