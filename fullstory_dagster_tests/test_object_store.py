@@ -14,7 +14,7 @@ import pytest
 from fullstory_dagster.simulator.config import SimulatorConfig
 from fullstory_dagster.simulator.process import SimulatorProcess
 from fullstory_dagster_tests.erased_person import tables_in
-from fullstory_dagster_tests.s3_server import ACCESS_KEY, SECRET_KEY, AnsweringServer, Bucket
+from fullstory_dagster_tests.s3_server import ACCESS_KEY, SECRET_KEY, Bucket, refusing_to_write
 
 pytestmark = pytest.mark.slow
 
@@ -64,10 +64,7 @@ def test_an_account_lives_in_a_bucket_and_its_credentials_in_the_env_file_alone(
         assert len(bucket.keys()) == N_DAYS * 5
 
         # Whoever may not write any more: the store repeats the key it was sent.
-        refused = AnsweringServer(
-            lambda method, _: (404, "NoSuchKey") if method == "GET" else (403, "InvalidAccessKeyId")
-        )
-        with refused as server:
+        with refusing_to_write(403, "InvalidAccessKeyId") as server:
             ended.append(fullstory(folder, "reset", "--yes", AWS_ENDPOINT_URL=server.url, **api))
         ended += [fullstory(folder, "status", **api), fullstory(folder, "status", "--json", **api)]
     assert ended[1].returncode == 1

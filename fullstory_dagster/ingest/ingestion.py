@@ -330,6 +330,11 @@ class Ingestion:
             and (bundle.is_settled or self.clock.now() < window.settled_at)
         )
 
+    def usable_bundles(self, windows: Sequence[Window]) -> set[Window]:
+        """Those of some windows for which :meth:`has_usable_bundle`; what is not kept is not asked for one by one."""
+        kept = self.bundles.slugs() if windows else set()
+        return {window for window in windows if window.slug in kept and self.has_usable_bundle(window)}
+
     def refuse_unavailable(self, window: Window) -> None:
         """Raise WindowUnavailableError while the clock does not allow the window to be fetched, or no longer.
 

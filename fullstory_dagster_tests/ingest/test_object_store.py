@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import BinaryIO
 
 import pytest
 
 from fullstory_dagster.errors import DiskFullError, StoreRefusedError, StoreUnreachableError
+from fullstory_dagster.ingest.retention import delete_expired_events, delete_old_bundles
 from fullstory_dagster.ingest.sync import reset, sync
 from fullstory_dagster.simulator.process import SimulatorProcess
 from fullstory_dagster.store import object_store_access
-from fullstory_dagster_tests.s3_server import AnsweringServer, Bucket
+from fullstory_dagster.store.remote_objects import RemoteStore
+from fullstory_dagster_tests.s3_server import AnsweringServer, Bucket, refusing_to_write
 
-from .conftest import N_EVENTS_A_DAY, MakeIngestion, day
+from .conftest import N_EVENTS_A_DAY, MakeIngestion, SettableClock, day
 from .test_ingestion import hours, load
 from .test_sync import DAYS, states
 
@@ -67,7 +70,7 @@ def test_a_store_that_takes_nothing_ends_the_sync_with_the_first_window(
     load(make_ingestion(store=bucket.url))
     monkeypatch.setattr(object_store_access, "_RETRY", {"max_retries": 0})
     # Somebody may read and not write.
-    with AnsweringServer(lambda method, _: (404, "NoSuchKey") if method == "GET" else (status, "Code")) as server:
+    with refusing_to_write(status, "Code") as server:
         monkeypatch.setenv("AWS_ENDPOINT_URL", server.url)
         ingestion = make_ingestion(store=bucket.url)
         summary = sync(ingestion, jobs=1)
@@ -94,11 +97,36 @@ def test_a_store_that_cannot_be_read_lets_nothing_begin(
     with AnsweringServer(lambda *_: (status, "Code")) as server:
         monkeypatch.setenv("AWS_ENDPOINT_URL", server.url)
         # Nor would it be known who was erased.
-        with pytest.raises(REFUSED[status], match=rf"was not read: it answers {status} Code"):
+        with pytest.raises(REFUSED[status], match=rf"was not listed: it answers {status} Code"):
             sync(make_ingestion(store=bucket.url))
         with pytest.raises(REFUSED[status]), make_ingestion(store=bucket.url).client() as client:
             make_ingestion(store=bucket.url).fetch(day(1), client)
     assert simulator.requests() == []
+
+
+def test_what_is_not_in_the_bucket_is_not_asked_for_window_by_window(
+    make_ingestion: MakeIngestion, clock: SettableClock, bucket: Bucket, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ingestion = make_ingestion(store=bucket.url, keep_bundles_days=10, keep_events_days=100)
+    sync(ingestion)
+    opened: list[str] = []
+    open_object = RemoteStore.open
+
+    def noting(store: RemoteStore, key: str) -> BinaryIO:
+        opened.append(key)
+        return open_object(store, key)
+
+    monkeypatch.setattr(RemoteStore, "open", noting)
+    assert ingestion.usable_bundles([day(number) for number in range(1, 30)]) == set(DAYS)
+    assert len(opened) == 4
+    opened.clear()
+    assert delete_expired_events(ingestion) == []
+    assert opened == []
+    clock.at = day(9, n_days=7).end
+    assert delete_old_bundles(ingestion) == 4
+    opened.clear()
+    assert delete_old_bundles(ingestion) == 0
+    assert opened == []
 
 
 def test_a_disk_without_room_for_a_copy_is_told_before_it_is_made(
