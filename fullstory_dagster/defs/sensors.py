@@ -28,8 +28,8 @@ def build_sensors(settings: Settings, model_keys: Sequence[dg.AssetKey]) -> list
     def new_windows(
         context: dg.SensorEvaluationContext, account: dg.ResourceParam[FullStoryAccount]
     ) -> dg.SensorResult | dg.SkipReason:
-        ingestion = account.ingestion(PATIENCE_S)
         try:
+            ingestion = account.ingestion(PATIENCE_S)
             reported = report_loads(context.instance, ingestion, model_keys)
             told = ""
             if reported:

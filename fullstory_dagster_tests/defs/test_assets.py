@@ -352,7 +352,7 @@ def test_dagster_stores_where_the_bucket_is_and_no_credentials(
     [parsed_events] = [asset for asset in build_assets(there.settings) if asset.key == key_of("parsed_events")]
     assert parsed_events.metadata_by_key[parsed_events.key]["dagster/uri"] == f"{bucket.url}/events"
 
-    monkeypatch.setattr(object_store_access, "_RETRY", {"max_retries": 0})
+    monkeypatch.setattr(object_store_access, "_MAX_RETRIES", 0)
     said = []
     for status in (403, 503):
         with AnsweringServer(lambda *_, status=status: (status, "SignatureDoesNotMatch")) as server:

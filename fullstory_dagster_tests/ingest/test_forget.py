@@ -463,7 +463,7 @@ def test_cut_short_before_any_durable_step_the_next_one_completes_it(
 def test_cut_short_in_a_bucket_the_next_one_completes_it(
     account: Callable[..., Ingestion], bucket: Bucket, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    for die_at in (1, 8, 17):
+    for die_at in (8, 17):
         ingestion = load(account(f"data-{die_at}", store=f"{bucket.url}/{die_at}"))
         with monkeypatch.context() as patched:
             steps = count_durable_steps(patched, die_at, RemoteStore)

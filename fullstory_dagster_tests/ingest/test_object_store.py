@@ -68,7 +68,7 @@ def test_a_store_that_takes_nothing_ends_the_sync_with_the_first_window(
     make_ingestion: MakeIngestion, bucket: Bucket, monkeypatch: pytest.MonkeyPatch, status: int
 ) -> None:
     load(make_ingestion(store=bucket.url))
-    monkeypatch.setattr(object_store_access, "_RETRY", {"max_retries": 0})
+    monkeypatch.setattr(object_store_access, "_MAX_RETRIES", 0)
     # Somebody may read and not write.
     with refusing_to_write(status, "Code") as server:
         monkeypatch.setenv("AWS_ENDPOINT_URL", server.url)
@@ -93,7 +93,7 @@ def test_a_store_that_cannot_be_read_lets_nothing_begin(
     monkeypatch: pytest.MonkeyPatch,
     status: int,
 ) -> None:
-    monkeypatch.setattr(object_store_access, "_RETRY", {"max_retries": 0})
+    monkeypatch.setattr(object_store_access, "_MAX_RETRIES", 0)
     with AnsweringServer(lambda *_: (status, "Code")) as server:
         monkeypatch.setenv("AWS_ENDPOINT_URL", server.url)
         # Nor would it be known who was erased.
@@ -102,6 +102,20 @@ def test_a_store_that_cannot_be_read_lets_nothing_begin(
         with pytest.raises(REFUSED[status]), make_ingestion(store=bucket.url).client() as client:
             make_ingestion(store=bucket.url).fetch(day(1), client)
     assert simulator.requests() == []
+
+
+def test_a_store_that_is_gone_before_the_append_leaves_an_outcome_for_each_window(
+    make_ingestion: MakeIngestion, bucket: Bucket, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sync(make_ingestion(store=bucket.url))
+    monkeypatch.setattr(object_store_access, "_MAX_RETRIES", 0)
+    monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:9")
+    ingestion = make_ingestion(store=bucket.url)
+    outcomes = list(ingestion.append_all(DAYS[:2]))
+    assert [(outcome.window, type(outcome.error)) for outcome in outcomes] == [
+        (window, StoreUnreachableError) for window in DAYS[:2]
+    ]
+    assert len(hours(ingestion)) == 4 * N_EVENTS_A_DAY
 
 
 def test_what_is_not_in_the_bucket_is_not_asked_for_window_by_window(
