@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import itertools
 import os
+import re
 import socket
 import subprocess
 import sys
 import threading
 import urllib.request
-from collections.abc import Sequence
+from collections.abc import Callable
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 from types import TracebackType
 from urllib.parse import urlsplit
 
@@ -49,9 +51,26 @@ class Bucket:
         """A place in it."""
         return f"s3://{self.name}/some/prefix"
 
+    @property
+    def google_url(self) -> str:
+        """The same place, to be asked for in the way of Google's store, whose XML API is much like S3."""
+        return f"gs://{self.name}/some/prefix"
+
     def object(self, key: str) -> bytes:
         """What a reader gets who has nothing to do with us."""
         return self._get(f"/some/prefix/{key}")
+
+    def keys(self) -> list[str]:
+        """Of every object in the bucket, below the place and elsewhere."""
+        return re.findall(r"<Key>([^<]+)</Key>", self._get("?max-keys=1000").decode())
+
+    def download(self, folder: Path) -> Path:
+        """Every object as a file below a folder that is made for it."""
+        for key in self.keys():
+            path = folder / key
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_bytes(self._get(f"/{key}"))
+        return folder
 
     def n_unfinished_uploads(self) -> int:
         """Uploads in parts that were begun and neither finished nor given up."""
@@ -90,17 +109,19 @@ class S3Server:
 
     @property
     def environment(self) -> dict[str, str]:
-        """What S3's own tools read."""
+        """What the tools of S3, and of Google's store, read."""
         return {
             "AWS_ENDPOINT_URL": self.endpoint,
             "AWS_ACCESS_KEY_ID": ACCESS_KEY,
             "AWS_SECRET_ACCESS_KEY": SECRET_KEY,
             "AWS_REGION": "us-east-1",
+            "GOOGLE_BASE_URL": self.endpoint,
+            "GOOGLE_BEARER_TOKEN": SECRET_KEY,
         }
 
     def new_bucket(self) -> Bucket:
         """An empty bucket."""
-        name = f"bucket-{next(self._names)}"
+        name = f"bucket{next(self._names):03}"
         with urllib.request.urlopen(urllib.request.Request(f"{self.endpoint}/{name}", method="PUT")):
             return Bucket(self.endpoint, name)
 
@@ -155,20 +176,24 @@ class StallingProxy:
                 target.sendall(data)
 
 
+_NOTHING = b"<ListBucketResult><IsTruncated>false</IsTruncated></ListBucketResult>"
+_READ_ONLY = {"LIST": (200, ""), "GET": (404, "NoSuchKey")}
+
+
+def refusing_to_write(status: int, code: str) -> AnsweringServer:
+    """A store with nothing in it that may be read and not be written to."""
+    return AnsweringServer(lambda method, _: _READ_ONLY.get(method, (status, code)))
+
+
 class AnsweringServer:
-    """Gives the answers it was told, in this order, whatever it is asked.
+    """Gives the answers it was told, whatever it is asked.
 
     Args:
-        statuses: of HTTP.
-        code: in the body, in the way of S3.
+        answer: given the method of a request, or LIST, and how many there were before, the status and S3's code for
+            it; whatever is listed is empty.
     """
 
-    def __init__(self, statuses: Sequence[int], *, code: str = "") -> None:
-        answers = iter(statuses)
-        body = (
-            f'<?xml version="1.0"?><Error><Code>{code}</Code><Message>canary: '
-            "signature of <StringToSign>canary</StringToSign></Message></Error>"
-        ).encode()
+    def __init__(self, answer: Callable[[str, int], tuple[int, str]]) -> None:
         server = self
 
         class Handler(BaseHTTPRequestHandler):
@@ -180,9 +205,15 @@ class AnsweringServer:
                     self.close_connection = True
                     return
                 self.rfile.read(int(self.headers.get("Content-Length", 0)))
+                is_list = "list-type" in self.path
+                status, code = answer("LIST" if is_list else self.command, server.n_asked)
                 server.n_asked += 1
-                status = next(answers)
-                content = b"" if self.command == "HEAD" or status == 200 else body
+                # Some stores repeat what they were sent.
+                told = f"{ACCESS_KEY} {SECRET_KEY} {self.path} {self.headers['Authorization']}"
+                said = f"<Error><Code>{code}</Code><Message>{told}</Message></Error>".encode()
+                if status == 200:
+                    said = _NOTHING if is_list else b""
+                content = b"" if self.command == "HEAD" else said
                 self.send_response(status)
                 self.send_header("Content-Length", str(len(content)))
                 self.send_header("ETag", '"1"')

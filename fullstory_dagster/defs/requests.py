@@ -75,11 +75,16 @@ def choose_runs(ingestion: Ingestion, instance: dg.DagsterInstance) -> Requests:
     under_way, n_runs_of_ours = _under_way(ingestion, instance)
 
     by_stage: dict[str, list[Window]] = defaultdict(list)
-    for entry in status.windows:
-        # What was loaded from before the present start date stays, and is no partition any more.
-        if entry.window.start < grid.first or entry.window in under_way or not entry.is_wanted(now):
-            continue
-        stage = _stage_to_run(ingestion, entry, now)
+    # What was loaded from before the present start date stays, and is no partition any more.
+    wanted = [
+        entry
+        for entry in status.windows
+        if entry.window.start >= grid.first and entry.window not in under_way and entry.is_wanted(now)
+    ]
+    # A bucket is not asked for each of the windows that are not there.
+    kept = ingestion.bundles.slugs() if wanted else set()
+    for entry in wanted:
+        stage = _stage_to_run(ingestion, entry, now) if entry.window.slug in kept else "fetch"
         if stage is None:
             under_way.add(entry.window)
         else:

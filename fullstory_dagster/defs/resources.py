@@ -28,12 +28,13 @@ class FullStoryAccount:
         """The account, ready to be loaded.
 
         Args:
-            patience_s: waits no longer than this for a locked warehouse, whatever the settings allow.
+            patience_s: waits no longer than this for a locked warehouse, whatever the settings allow, nor for an
+                object store.
         """
         if patience_s is None:
             return open_ingestion(self.settings)
         lock_timeout_s = min(patience_s, self.settings.lock_timeout_s)
-        return open_ingestion(self.settings.with_changes(lock_timeout_s=lock_timeout_s))
+        return open_ingestion(self.settings.with_changes(lock_timeout_s=lock_timeout_s), patience_s=patience_s)
 
 
 def warehouse_resource(settings: Settings) -> DuckDBResource:

@@ -31,13 +31,13 @@ def build_sensors(settings: Settings, model_keys: Sequence[dg.AssetKey]) -> list
     def loads_elsewhere(
         context: dg.SensorEvaluationContext, account: dg.ResourceParam[FullStoryAccount]
     ) -> dg.SkipReason:
-        ingestion = account.ingestion(PATIENCE_S)
-        if settings.keep_runs_days is not None:
-            # First, because what only these runs knew is told again below.
-            n_deleted = delete_old_runs(context.instance, settings.keep_runs_days, ingestion.clock.now())
-            if n_deleted:
-                context.log.info(f"Deleted {n_deleted} runs of more than {settings.keep_runs_days} days ago.")
         try:
+            ingestion = account.ingestion(PATIENCE_S)
+            if settings.keep_runs_days is not None:
+                # First, because what only these runs knew is told again below.
+                n_deleted = delete_old_runs(context.instance, settings.keep_runs_days, ingestion.clock.now())
+                if n_deleted:
+                    context.log.info(f"Deleted {n_deleted} runs of more than {settings.keep_runs_days} days ago.")
             reported = report_loads(context.instance, ingestion, model_keys)
         except FullStoryError as error:
             return dg.SkipReason(str(error))

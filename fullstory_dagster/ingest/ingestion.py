@@ -261,8 +261,10 @@ class Ingestion:
         together: list[Window] = []
         n_rows = 0
         for window in windows:
-            parsed = self.dataset.get(window)
-            n_rows += parsed.rows_kept if parsed else 0
+            # What cannot be read is told of when it is the window's turn.
+            with suppress(FullStoryError, OSError):
+                parsed = self.dataset.get(window)
+                n_rows += parsed.rows_kept if parsed else 0
             together.append(window)
             if n_rows >= TOGETHER_ROWS or len(together) >= _TOGETHER_WINDOWS:
                 yield from self._append_together(together, dagster_run_id, min_rows_pct)
@@ -338,6 +340,11 @@ class Ingestion:
             and bundle.shaping == self.settings.export_shaping
             and (bundle.is_settled or self.clock.now() < window.settled_at)
         )
+
+    def usable_bundles(self, windows: Sequence[Window]) -> set[Window]:
+        """Those of some windows for which :meth:`has_usable_bundle`; what is not kept is not asked for one by one."""
+        kept = self.bundles.slugs() if windows else set()
+        return {window for window in windows if window.slug in kept and self.has_usable_bundle(window)}
 
     def refuse_unavailable(self, window: Window) -> None:
         """Raise WindowUnavailableError while the clock does not allow the window to be fetched, or no longer.
@@ -489,12 +496,21 @@ class Ingestion:
         return told
 
 
-def open_ingestion(settings: Settings, clock: Clock | None = None) -> Ingestion:
-    """Put the parts together as the settings say. Opens nothing yet."""
+def open_ingestion(settings: Settings, clock: Clock | None = None, *, patience_s: float | None = None) -> Ingestion:
+    """Put the parts together as the settings say. Opens nothing yet.
+
+    Args:
+        settings: of the account.
+        clock: the time, by default the system's.
+        patience_s: for a caller who cannot wait for an object store for minutes.
+
+    Raises:
+        SettingsError: what reaches the object store is not installed, or the environment does not say enough for it.
+    """
     objects = (
         LocalStore(settings.store)
         if isinstance(settings.store, Path)
-        else RemoteStore(settings.store, LocalStore(settings.store_dir))
+        else RemoteStore(settings.store, LocalStore(settings.store_dir), patience_s)
     )
     database = open_database(
         settings.warehouse,

@@ -23,14 +23,17 @@ def delete_expired_events(ingestion: Ingestion) -> list[Window]:
     Returns:
         list: the windows, oldest first; dbt has to build them again, which takes out what it made of them.
     """
-    if ingestion.settings.keep_events_days is None:
+    days = ingestion.settings.keep_events_days
+    if days is None:
         return []
     deleted: list[Window] = []
     with suppress(WarehouseLockedError, WarehouseUnreachableError):
         loads = ingestion.warehouse.current_loads()
         past = {window for window, load in loads.items() if ingestion.is_expired(window) and _has_rows(load)}
         # Also what a crash left here after the rows were gone.
-        past |= {w for w in ingestion.dataset.windows(ingestion.settings.grid.length) if ingestion.is_expired(w)}
+        before = ingestion.clock.now() - timedelta(days=days)
+        left = ingestion.dataset.windows(ingestion.settings.grid.length, before)
+        past |= {window for window in left if ingestion.is_expired(window)}
         in_order = sorted(past)
         for at in range(0, len(in_order), _TOGETHER):
             deleted += _delete_together(ingestion, in_order[at : at + _TOGETHER])
@@ -64,8 +67,9 @@ def delete_old_bundles(ingestion: Ingestion) -> int:
         return 0
     oldest_kept = ingestion.clock.now() - timedelta(days=days)
     n_deleted = 0
+    kept = ingestion.bundles.slugs()
     for window, load in ingestion.warehouse.current_loads().items():
-        if window.end >= oldest_kept or not load.is_settled:
+        if window.slug not in kept or window.end >= oldest_kept or not load.is_settled:
             continue
         bundle = ingestion.bundles.get(window)
         # A bundle that was fetched again since waits to be parsed and appended.

@@ -96,8 +96,7 @@ def sync(
     """
     ingestion.refuse_read_only()
     summary = SyncSummary()
-    wanted: list[Window] = []
-    to_fetch: set[Window] = set()
+    wanted: list[WindowStatus] = []
     now = ingestion.clock.now()
 
     def is_done(load: Load | None) -> bool:
@@ -115,10 +114,8 @@ def sync(
         if status.state != "missing" and is_done(status.load):
             summary.skipped[window] = "already loaded"
             continue
-        wanted.append(window)
-        if _has_to_be_fetched(ingestion, status):
-            to_fetch.add(window)
-    _load_each(ingestion, wanted, to_fetch, jobs, summary, progress, is_done_by_others)
+        wanted.append(status)
+    _load_each(ingestion, wanted, jobs, summary, progress, is_done_by_others)
     return summary
 
 
@@ -145,16 +142,8 @@ def reset(
             summary.skipped[status.window] = _EXPIRED
         else:
             chosen.append(status)
-    windows = [status.window for status in chosen]
-    to_fetch = {status.window for status in chosen if _has_to_be_fetched(ingestion, status)}
-    _load_each(ingestion, windows, to_fetch, jobs, summary, progress, allow_shrink=allow_shrink)
+    _load_each(ingestion, chosen, jobs, summary, progress, allow_shrink=allow_shrink)
     return summary
-
-
-def _has_to_be_fetched(ingestion: Ingestion, status: WindowStatus) -> bool:
-    """Whether no bundle that serves is kept, such as one an interrupted sync left, or it could not be parsed."""
-    is_broken = status.attempt is not None and status.attempt.stage == "parse"
-    return is_broken or not ingestion.has_usable_bundle(status.window)
 
 
 def _choose(ingestion: Ingestion, status: Status, start: datetime | None, end: datetime | None) -> list[WindowStatus]:
@@ -173,8 +162,7 @@ def _choose(ingestion: Ingestion, status: Status, start: datetime | None, end: d
 
 def _load_each(
     ingestion: Ingestion,
-    windows: list[Window],
-    to_fetch: set[Window],
+    chosen: list[WindowStatus],
     jobs: int | None,
     summary: SyncSummary,
     progress: Progress | None,
@@ -183,7 +171,11 @@ def _load_each(
     allow_shrink: bool = False,
 ) -> None:
     started = time.perf_counter()
-    not_kept = {window for window in to_fetch if not ingestion.has_usable_bundle(window)}
+    windows = [status.window for status in chosen]
+    # An interrupted sync leaves bundles that serve; one that could not be parsed does not.
+    kept = ingestion.usable_bundles(windows)
+    broken = {status.window for status in chosen if status.attempt and status.attempt.stage == "parse"}
+    to_fetch = {window for window in windows if window not in kept or window in broken}
     with ExitStack() as stack:
         client = stack.enter_context(ingestion.client()) if to_fetch else None
 
@@ -193,7 +185,7 @@ def _load_each(
             ingestion.window_locks.acquire(window)
             if is_done_by_others(window):
                 return None
-            fetched_by_others = window in not_kept and ingestion.has_usable_bundle(window)
+            fetched_by_others = window not in kept and ingestion.has_usable_bundle(window)
             if client and window in to_fetch and not fetched_by_others:
                 ingestion.fetch(window, client)
             return ingestion.parse(window)

@@ -152,6 +152,10 @@ class BundleStore:
             shaping=sidecar["shaping"],
         )
 
+    def slugs(self) -> set[str]:
+        """Of windows for which something is kept, whole or not and whoever's: one listing tells of all of them."""
+        return {key.split("/")[1].removeprefix("window_start=") for key in self._objects.keys("bundles/")}
+
     def windows(self, length: timedelta) -> list[Window]:
         """Windows for which something is kept, whole or not, oldest first; those of another schema are not ours.
 
@@ -159,7 +163,7 @@ class BundleStore:
             length: of windows whose bundle was never finished.
         """
         windows = []
-        for slug in sorted({key.split("/")[1].removeprefix("window_start=") for key in self._objects.keys("bundles/")}):
+        for slug in sorted(self.slugs()):
             start = datetime.strptime(slug, "%Y%m%dT%H%MZ").replace(tzinfo=timezone.utc)
             sidecar = self._sidecar(Window(start, start + length))
             if sidecar is None:

@@ -205,16 +205,19 @@ class EventDataset:
         """Bytes of the window's Parquet file, 0 without one."""
         return self._objects.size(_events_key(window)) or 0
 
-    def windows(self, length: timedelta) -> list[Window]:
+    def windows(self, length: timedelta, before: datetime | None = None) -> list[Window]:
         """Windows of which a parse left anything, oldest first.
 
         Args:
             length: of windows whose parse cannot be read.
+            before: only those that begin earlier, aware UTC.
         """
         keys = [*self._objects.keys("events/"), *self._objects.keys("parses/")]
         windows = []
         for slug in sorted({key.split("/")[1].removeprefix("window_start=") for key in keys}):
             start = datetime.strptime(slug, "%Y%m%dT%H%MZ").replace(tzinfo=timezone.utc)
+            if before is not None and start >= before:
+                break
             summary = self._summary(Window(start, start + length))
             windows.append(Window(start, summary[1]["window_end"] if summary else start + length))
         return windows

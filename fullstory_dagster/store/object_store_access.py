@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import re
 from datetime import timedelta
@@ -15,9 +16,10 @@ if TYPE_CHECKING:
 _SETTING = "FULLSTORY_STORE_URL"
 _GUIDE = "docs/object-storage.md says what to set"
 
-_TIMEOUT = timedelta(minutes=5)
-"""Of one request: a part of an upload takes long where the line is slow. To connect it has 5 s."""
-_RETRY: dict[str, Any] = {"max_retries": 10, "retry_timeout": timedelta(minutes=3)}
+_REQUEST_S = 300
+"""What one request may take: a part of an upload takes long where the line is slow. To connect it has 5 s."""
+_MAX_RETRIES = 10
+_RETRIES_S = 180
 _ENDPOINTS = (
     "AWS_ENDPOINT_URL_S3",
     "AWS_ENDPOINT_URL",
@@ -48,8 +50,12 @@ _NO_CREDENTIALS = (
 _ELSEWHERE = "redirect without LOCATION"
 
 
-def connect(url: str) -> Bucket:
+def connect(url: str, patience_s: float | None = None) -> Bucket:
     """The bucket, or container, and the prefix in it. Credentials come from the environment; nothing is sent yet.
+
+    Args:
+        url: of the place.
+        patience_s: for a caller who cannot wait for minutes: no request takes longer, its repetitions included.
 
     Raises:
         SettingsError: the package for it is not installed, or the environment does not say enough.
@@ -61,7 +67,11 @@ def connect(url: str) -> Bucket:
         raise _not_installed("names an object store") from None
     # Whoever names an endpoint without TLS means it; what is given here takes the place of AWS_ALLOW_HTTP.
     is_plain = any(os.environ.get(name, "").startswith("http://") for name in _ENDPOINTS)
-    options: dict[str, Any] = {"client_options": {"timeout": _TIMEOUT, "allow_http": is_plain}, "retry_config": _RETRY}
+    request_s, retries_s = (min(bound, patience_s or bound) for bound in (_REQUEST_S, _RETRIES_S))
+    options: dict[str, Any] = {
+        "client_options": {"timeout": timedelta(seconds=request_s), "allow_http": is_plain},
+        "retry_config": {"max_retries": _MAX_RETRIES, "retry_timeout": timedelta(seconds=retries_s)},
+    }
     if _cloud(url) == "s3":
         # One key at a time is deleted anyhow, and not every store that speaks S3 knows how to delete many.
         options["disable_bulk_delete"] = True
@@ -79,24 +89,33 @@ def connect(url: str) -> Bucket:
     raise SettingsError(_SETTING, f"is {url}, but what the environment says of that cloud cannot be used; {_GUIDE}.")
 
 
-def store_error(error: Exception, url: str, what: str, *, is_written: bool) -> FullStoryError | None:
-    """What the library's error means, in a sentence that quotes nothing of it; None if there is no such object.
+def store_error(error: Exception, url: str, location: str, failed: str) -> FullStoryError | OSError:
+    """What the library's error means, in a sentence that quotes nothing of it.
 
     Args:
         error: raised by obstore.
         url: of the store.
-        what: what did not happen, as a sentence.
-        is_written: something was being written, so that nothing can be missing but the bucket itself.
+        location: of the object, or of objects.
+        failed: what did not happen to it: ``read``, ``written``, ``listed`` or ``deleted``.
+
+    Returns:
+        FileNotFoundError: there is no such object.
+        OSError: ESTALE, the object that was begun to be read has been replaced.
+        StoreRefusedError: trying again cannot help.
+        StoreUnreachableError: it can.
     """
     from obstore.exceptions import PreconditionError
 
     said = str(error).partition("\n\nDebug source:")[0]
+    what = f"{location} was not {failed}"
     if isinstance(error, PreconditionError):
-        return None
-    if any(sign in said for sign in _NO_BUCKET) or (isinstance(error, FileNotFoundError) and is_written):
+        return OSError(errno.ESTALE, "The object was replaced while it was read", location)
+    # Nothing but the bucket can be missing for what is written.
+    is_missing = isinstance(error, FileNotFoundError)
+    if any(sign in said for sign in _NO_BUCKET) or (is_missing and failed == "written"):
         return _refused(what, f"there is no bucket or container of that name. Make it, or mend {_SETTING}")
-    if isinstance(error, FileNotFoundError):
-        return None
+    if is_missing:
+        return FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), location)
     status = int(found[1]) if (found := _STATUS.search(said)) else 0
     code = _CODE.search(said)
     answer = f"it answers {status} {code[1]}" if code else f"it answers {status}"

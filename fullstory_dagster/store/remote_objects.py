@@ -6,7 +6,6 @@ them where the clouds' own tools do.
 
 from __future__ import annotations
 
-import errno
 import os
 import shutil
 from collections.abc import Callable, Iterator
@@ -43,15 +42,16 @@ class RemoteStore:
     Args:
         url: ``s3://…``, ``gs://…``, ``az://…`` or ``abfss://…``, without credentials and without a slash at its end.
         scratch: whose scratch files are used.
+        patience_s: for a caller who cannot wait for minutes until an answer is given up.
 
     Raises:
         SettingsError: the package for it is not installed, or the environment does not say enough.
     """
 
-    def __init__(self, url: str, scratch: LocalStore) -> None:
+    def __init__(self, url: str, scratch: LocalStore, patience_s: float | None = None) -> None:
         self._url = url
         self._scratch = scratch
-        self._bucket = connect(url)
+        self._bucket = connect(url, patience_s)
 
     def scratch(self) -> AbstractContextManager[Path]:
         """See :class:`ObjectStore`."""
@@ -66,9 +66,9 @@ class RemoteStore:
 
         part_bytes = max(_PART_BYTES, -(-source.stat().st_size // _MAX_PARTS))
         self._ask(
-            f"{self.location(key)} was not written",
+            key,
+            "written",
             lambda: obstore.put(self._bucket, key, source, chunk_size=part_bytes, max_concurrency=_PARTS_AT_ONCE),
-            is_written=True,
         )
 
     def open(self, key: str) -> BinaryIO:
@@ -98,7 +98,7 @@ class RemoteStore:
         import obstore
 
         try:
-            return self._ask(self._not_read(key), lambda: obstore.head(self._bucket, key)["size"])
+            return self._ask(key, "read", lambda: obstore.head(self._bucket, key)["size"])
         except FileNotFoundError:
             return None
 
@@ -109,14 +109,14 @@ class RemoteStore:
         def listed() -> list[str]:
             return [entry["path"] for page in obstore.list(self._bucket, prefix) for entry in page]
 
-        yield from sorted(self._ask(f"{self.location(prefix)} was not listed", listed))
+        yield from sorted(self._ask(prefix, "listed", listed))
 
     def delete(self, key: str) -> None:
         """See :class:`ObjectStore`."""
         import obstore
 
         with suppress(FileNotFoundError):  # S3 does not mind, others do
-            self._ask(f"{self.location(key)} was not deleted", lambda: obstore.delete(self._bucket, key))
+            self._ask(key, "deleted", lambda: obstore.delete(self._bucket, key))
 
     def sweep(self) -> int:
         """See :class:`ObjectStore`."""
@@ -141,31 +141,23 @@ class RemoteStore:
                 return b"", meta["size"], meta["e_tag"]
             return bytes(found.bytes()), found.meta["size"], found.meta["e_tag"]
 
-        return self._ask(self._not_read(key), get)
+        return self._ask(key, "read", get)
 
-    def _not_read(self, key: str) -> str:
-        return f"{self.location(key)} was not read"
-
-    def _ask(self, what: str, request: Callable[[], T], *, is_written: bool = False) -> T:
+    def _ask(self, key: str, failed: str, request: Callable[[], T]) -> T:
         """The answer to a request.
 
         Args:
-            what: what did not happen if it fails, as a sentence.
+            key: of the object, or a prefix.
+            failed: what did not happen to it if there is none: ``read``, ``written``, ``listed`` or ``deleted``.
             request: makes it.
-            is_written: something is written, so that nothing can be missing but the bucket itself.
-
-        Raises:
-            FileNotFoundError: there is no such object, or not any more the one that was begun to be read.
         """
         from obstore.exceptions import BaseError
 
         try:
             return request()
         except (BaseError, FileNotFoundError) as error:
-            told = store_error(error, self._url, what, is_written=is_written)
+            told = store_error(error, self._url, self.location(key), failed)
         # Not chained: what the library says holds addresses and answers, and may hold a token.
-        if told is None:
-            raise FileNotFoundError(errno.ENOENT, f"{os.strerror(errno.ENOENT)}, or not any more", what.split()[0])
         raise told
 
 
@@ -174,7 +166,7 @@ class _Reader(RawIOBase):
 
     Args:
         read: given the first byte, the byte after the last, and the tag of an earlier reading: the bytes there are, the
-            object's size, and a tag that changes with its content. Raises FileNotFoundError if that is not its tag.
+            object's size, and a tag that changes with its content. Raises OSError if that is not its tag any more.
     """
 
     def __init__(self, read: Callable[[int, int, str | None], tuple[bytes, int, str | None]]) -> None:

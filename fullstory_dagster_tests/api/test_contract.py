@@ -32,9 +32,9 @@ def shape(value: Any) -> Shape:
 
 
 def shapes_of_an_export(url: str, key: str) -> dict[str, Shape]:
-    """The shapes of every answer on the way to an hour's events, two days ago."""
+    """The shapes of every answer on the way to an hour's events, two days ago, when people are awake."""
     headers = {"Authorization": f"Basic {key}"}
-    end = (datetime.now(timezone.utc) - timedelta(days=2)).replace(minute=0, second=0, microsecond=0)
+    end = (datetime.now(timezone.utc) - timedelta(days=2)).replace(hour=13, minute=0, second=0, microsecond=0)
     time_range = {"start": (end - HOUR).isoformat(), "end": end.isoformat()}
     body = {
         "segmentId": "everyone",

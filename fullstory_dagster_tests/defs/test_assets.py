@@ -21,6 +21,8 @@ from fullstory_dagster.defs.partitions import window_partitions
 from fullstory_dagster.defs.sensors import build_sensors
 from fullstory_dagster.simulator.locations import SIGNATURE_PARAMETER
 from fullstory_dagster.simulator.process import SimulatorProcess
+from fullstory_dagster.store import object_store_access
+from fullstory_dagster_tests.s3_server import ACCESS_KEY, SECRET_KEY, AnsweringServer, Bucket
 
 from .conftest import CANARY_KEY, INGEST, NOW, SCHEMA, AccountAt, Materialize, StillClock, day, key_of
 
@@ -326,3 +328,45 @@ def test_a_window_that_shrank_keeps_its_rows_unless_the_run_allows_it(
     config = {"ops": {f"{SCHEMA}__events": {"config": {"allow_shrink": True}}}}
     assert materialize("events", 2, config=config).success
     assert n_rows(account) == {}
+
+
+def test_dagster_stores_where_the_bucket_is_and_no_credentials(
+    account: AccountAt,
+    stored_instance: dg.DagsterInstance,
+    bucket: Bucket,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    there = AccountAt(account.settings.with_changes(store=bucket.url), account.clock)
+    job = build_definitions(there.settings, account=there).resolve_job_def(LOAD_JOB)
+
+    def run(name: str, partition: str) -> dg.ExecuteInProcessResult:
+        return job.execute_in_process(
+            instance=stored_instance, asset_selection=[key_of(name)], partition_key=partition, raise_on_error=False
+        )
+
+    assert all(run(name, "2026-06-02").success for name in INGEST)
+    assert n_rows(there).keys() == {"02"}
+    assert metadata(stored_instance, "parsed_events", "2026-06-02")["preview"] != "No rows."
+    [parsed_events] = [asset for asset in build_assets(there.settings) if asset.key == key_of("parsed_events")]
+    assert parsed_events.metadata_by_key[parsed_events.key]["dagster/uri"] == f"{bucket.url}/events"
+
+    monkeypatch.setattr(object_store_access, "_MAX_RETRIES", 0)
+    said = []
+    for status in (403, 503):
+        with AnsweringServer(lambda *_, status=status: (status, "SignatureDoesNotMatch")) as server:
+            monkeypatch.setenv("AWS_ENDPOINT_URL", server.url)
+            for name in INGEST:
+                result = run(name, "2026-06-03")
+                assert not result.success
+                said.append(failure(result))
+                assert f"it answers {status} SignatureDoesNotMatch" in said[-1]
+
+    for each in stored_instance.get_runs():
+        said.append(repr((each.run_config, each.tags, stored_instance.all_logs(each.run_id))))
+    said.extend(capfd.readouterr())
+    files = [path for folder in (tmp_path / "home", there.settings.data_dir) for path in folder.rglob("*")]
+    contents = [path.read_bytes() for path in files if path.is_file()] + [text.encode() for text in said]
+    assert any(bucket.url.encode() in content for content in contents)
+    assert not any(secret.encode() in content for content in contents for secret in (ACCESS_KEY, SECRET_KEY))

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import socket
+import sys
 import threading
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
@@ -26,6 +28,7 @@ from fullstory_dagster.ingest.sync import sync
 from fullstory_dagster.settings import Settings
 from fullstory_dagster.simulator.process import SimulatorProcess
 from fullstory_dagster.windows import Window
+from fullstory_dagster_tests.s3_server import Bucket
 
 from .conftest import INGEST, MODELS, NOW, START, AccountAt, Materialize, StillClock, day, key_of
 
@@ -346,6 +349,19 @@ def test_a_tick_gives_up_on_a_locked_warehouse_before_dagster_gives_up_on_the_ti
         thread.join(30)
         assert not thread.is_alive()
     assert "was held by process" in said[0]
+
+
+def test_a_tick_gives_up_on_a_bucket_before_dagster_gives_up_on_the_tick(
+    account: AccountAt, tick: Tick, bucket: Bucket, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    there = AccountAt(account.settings.with_changes(store=bucket.url), account.clock)
+    assert tick(there).run_requests
+    monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:9")
+    started = time.monotonic()
+    assert "was not listed: it does not answer" in reason(tick(there))
+    assert time.monotonic() - started < 40
+    monkeypatch.setitem(sys.modules, "obstore.store", None)
+    assert "pip install" in reason(tick(there))
 
 
 def test_a_wrong_key_is_a_sentence_in_the_older_api_s_tick(

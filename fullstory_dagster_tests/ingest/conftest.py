@@ -85,6 +85,12 @@ def clock() -> SettableClock:
     return SettableClock()
 
 
+@pytest.fixture(params=["folder", "S3"])
+def anywhere(request: pytest.FixtureRequest) -> dict[str, Any]:
+    """Settings of a store of each kind."""
+    return {"store": request.getfixturevalue("bucket").url} if request.param == "S3" else {}
+
+
 MakeIngestion = Callable[..., Ingestion]
 
 

@@ -22,6 +22,7 @@ from fullstory_dagster.simulator.config import SimulatorConfig
 from fullstory_dagster.simulator.process import SimulatorProcess
 from fullstory_dagster.store import erasure, file
 from fullstory_dagster.store.objects import LocalStore
+from fullstory_dagster.store.remote_objects import RemoteStore
 from fullstory_dagster.store.warehouse import Warehouse
 from fullstory_dagster_tests.counts import count
 from fullstory_dagster_tests.erased_person import (
@@ -36,6 +37,7 @@ from fullstory_dagster_tests.erased_person import (
     tables_in,
     traces_in,
 )
+from fullstory_dagster_tests.s3_server import Bucket
 
 from .conftest import NOW, START, SettableClock, day
 
@@ -150,6 +152,29 @@ def test_a_person_is_gone_from_every_byte_and_nobody_else_is(
         assert counts(ingestion) == LEFT
         assert said(events(ingestion)) == said(after)
         shutil.rmtree(data_dir / "bundles")
+
+
+def test_a_person_is_gone_from_every_object_of_a_bucket(
+    account: Callable[..., Ingestion], bucket: Bucket, tmp_path: Path
+) -> None:
+    ingestion = load(account(store=bucket.url))
+    before = events(ingestion)
+    assert len(traces_in(bucket.download(tmp_path / "before"))) >= 10
+
+    receipt = erase(ingestion)
+
+    assert traces_in(bucket.download(tmp_path / "after")) == {}
+    assert traces_in(ingestion.settings.data_dir) == {}
+    assert len(before) - len(events(ingestion)) == N_THEIR_EVENTS == receipt.events == receipt.parquet_rows
+    assert receipt.bundle_rows == N_THEIR_EVENTS + N_THEIR_REJECTS
+    assert counts(ingestion) == LEFT
+    # From the kept bundles, then from FullStory, which still serves all.
+    for _ in range(2):
+        assert reset(ingestion, jobs=1).failed == {}
+        assert counts(ingestion) == LEFT
+        for number in (1, 2, 3, 4):
+            ingestion.bundles.delete(day(number))
+    assert traces_in(ingestion.settings.data_dir) == {}
 
 
 @pytest.mark.parametrize(
@@ -373,7 +398,7 @@ def template(account: Callable[..., Ingestion], tmp_path: Path) -> Path:
     return tmp_path / "template"
 
 
-def count_durable_steps(monkeypatch: pytest.MonkeyPatch, die_at: int | None) -> list[str]:
+def count_durable_steps(monkeypatch: pytest.MonkeyPatch, die_at: int | None, store: type = LocalStore) -> list[str]:
     """Note every durable step from here on, and die before the one of that number."""
     steps: list[str] = []
 
@@ -391,8 +416,8 @@ def count_durable_steps(monkeypatch: pytest.MonkeyPatch, die_at: int | None) -> 
 
         monkeypatch.setattr(owner, name, stepped)
 
-    wrap(LocalStore, "publish", lambda store, key, source: f"publish {key}")
-    wrap(LocalStore, "delete", lambda store, key: f"delete {key}")
+    wrap(store, "publish", lambda store, key, source: f"publish {key}")
+    wrap(store, "delete", lambda store, key: f"delete {key}")
     wrap(erasure, "_mark", lambda *_: "look at the warehouse")
     wrap(erasure, "_log", lambda *_: "log")
     wrap(file, "_copy", lambda *_: "copy the warehouse")
@@ -433,6 +458,22 @@ def test_cut_short_before_any_durable_step_the_next_one_completes_it(
         assert [entry.is_finished for entry in ingestion.forgotten.read().erasures] == [True], step
         # Every window can still be parsed and loaded from what is kept.
         assert [load.rows_forgotten for load in (ingestion.append(day(n)) for n in (1, 2, 3, 4))] == [6, 4, 2, 4], step
+
+
+def test_cut_short_in_a_bucket_the_next_one_completes_it(
+    account: Callable[..., Ingestion], bucket: Bucket, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for die_at in (8, 17):
+        ingestion = load(account(f"data-{die_at}", store=f"{bucket.url}/{die_at}"))
+        with monkeypatch.context() as patched:
+            steps = count_durable_steps(patched, die_at, RemoteStore)
+            with pytest.raises(Killed):
+                erase(ingestion)
+        assert len(steps) == die_at
+        assert erase(ingestion).finished_at
+        assert traces_in(ingestion.settings.data_dir) == {}
+        assert counts(ingestion) == LEFT
+    assert traces_in(bucket.download(tmp_path / "bucket")) == {}
 
 
 # --- at the same time

@@ -5,6 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 from datetime import timedelta
+from typing import Any
 
 import pytest
 
@@ -25,9 +26,9 @@ KEEP = 10
 
 
 def test_old_bundles_go_when_their_window_is_loaded_and_settled(
-    make_ingestion: MakeIngestion, clock: SettableClock
+    make_ingestion: MakeIngestion, clock: SettableClock, anywhere: dict[str, Any]
 ) -> None:
-    ingestion = make_ingestion(keep_bundles_days=3, delay_hours=0)
+    ingestion = make_ingestion(keep_bundles_days=3, delay_hours=0, **anywhere)
     for number in (1, 2, 4):
         load(ingestion, number)
     with ingestion.client() as client:
@@ -40,13 +41,13 @@ def test_old_bundles_go_when_their_window_is_loaded_and_settled(
     # June 2 was fetched again and waits to be loaded; June 3 never was.
     assert delete_old_bundles(ingestion) == 2
     assert [number for number in (1, 2, 3, 4) if ingestion.bundles.get(day(number))] == [2, 3]
-    assert delete_old_bundles(make_ingestion()) == 0
+    assert delete_old_bundles(make_ingestion(**anywhere)) == 0
 
 
 def test_events_past_their_time_go_with_their_parquet_and_the_load_log_says_so(
-    make_ingestion: MakeIngestion, clock: SettableClock
+    make_ingestion: MakeIngestion, clock: SettableClock, anywhere: dict[str, Any]
 ) -> None:
-    ingestion = make_ingestion(keep_events_days=KEEP)
+    ingestion = make_ingestion(keep_events_days=KEEP, **anywhere)
     assert len(sync(ingestion, end=day(5).start).loaded) == 4
     clock.at = day(2).end + timedelta(days=KEEP)
     summary = sync(ingestion, end=day(5).start)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import datetime, timedelta, timezone
+from typing import Any
 
 import pytest
 
@@ -41,9 +42,9 @@ def exports_started(simulator: SimulatorProcess) -> int:
 @slow
 @pytest.mark.parametrize("api", ["segment", "bundle"])
 def test_every_available_window_is_loaded_once(
-    make_ingestion: MakeIngestion, simulator: SimulatorProcess, api: str
+    make_ingestion: MakeIngestion, simulator: SimulatorProcess, api: str, anywhere: dict[str, Any]
 ) -> None:
-    ingestion = make_ingestion(export_api=api)
+    ingestion = make_ingestion(export_api=api, **anywhere)
     seen: list[tuple[Window, int, int]] = []
     summary = sync(ingestion, progress=lambda outcome, n, of: seen.append((outcome.window, n, of)))
     assert {load.window for load in summary.loaded} == set(DAYS)

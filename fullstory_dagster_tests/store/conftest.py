@@ -134,13 +134,13 @@ def folder(tmp_path: Path) -> LocalStore:
     return LocalStore(tmp_path / "store")
 
 
-@pytest.fixture(params=["folder", "S3"])
+@pytest.fixture(params=["folder", "S3", "Google"])
 def objects(request: pytest.FixtureRequest, tmp_path: Path) -> ObjectStore:
     """A store of each kind."""
     if request.param == "folder":
         return LocalStore(tmp_path / "store")
     bucket: Bucket = request.getfixturevalue("bucket")
-    return RemoteStore(bucket.url, LocalStore(tmp_path / "data"))
+    return RemoteStore(bucket.url if request.param == "S3" else bucket.google_url, LocalStore(tmp_path / "data"))
 
 
 @pytest.fixture

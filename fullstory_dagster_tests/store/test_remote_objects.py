@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import signal
 import subprocess
 import sys
-import tracemalloc
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -37,7 +37,7 @@ asked_once = pytest.mark.usefixtures("_asked_once")
 
 @pytest.fixture
 def _asked_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(object_store_access, "_RETRY", {"max_retries": 0})
+    monkeypatch.setattr(object_store_access, "_MAX_RETRIES", 0)
 
 
 def publish(store: RemoteStore, key: str, content: bytes) -> None:
@@ -61,17 +61,31 @@ def test_a_large_object_goes_in_parts_and_comes_back_the_same(store: RemoteStore
     assert bucket.n_unfinished_uploads() == 0
 
 
-def test_a_large_object_is_read_without_being_in_memory(store: RemoteStore) -> None:
-    publish(store, "a", bytes(40 * MIB))
-    tracemalloc.start()
-    try:
-        with store.open("a") as file:
-            n_bytes = sum(len(chunk) for chunk in iter(lambda: file.read(MIB), b""))
-        _, peak = tracemalloc.get_traced_memory()
-    finally:
-        tracemalloc.stop()
-    assert n_bytes == 40 * MIB
-    assert peak < 24 * MIB
+MEASURE = """if True:
+    import os, resource, sys
+    from pathlib import Path
+    from fullstory_dagster.store.objects import LocalStore
+    from fullstory_dagster.store.remote_objects import RemoteStore
+    store = RemoteStore(sys.argv[1], LocalStore(Path(sys.argv[2])))
+    def peak():
+        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss >> 10
+    with store.scratch() as scratch:
+        store.publish("small", scratch)
+        before = peak()
+        os.truncate(scratch, 100 << 20)
+        store.publish("a", scratch)
+    with store.local("a") as path, path.open("rb") as file:
+        assert sum(len(chunk) for chunk in iter(lambda: file.read(1 << 20), b"")) == 100 << 20
+    print(peak() - before)
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(sys.platform != "linux", reason="memory is counted in another unit elsewhere")
+def test_an_object_of_any_size_goes_up_and_comes_down_within_bounds_of_memory(bucket: Bucket, tmp_path: Path) -> None:
+    command = [sys.executable, "-c", MEASURE, bucket.url, str(tmp_path)]
+    grown = int(subprocess.run(command, capture_output=True, check=True, text=True).stdout)
+    assert grown < 80, "MiB"
 
 
 def test_a_reader_of_a_large_object_that_is_replaced_ends_in_an_error_and_mixes_nothing(store: RemoteStore) -> None:
@@ -79,8 +93,10 @@ def test_a_reader_of_a_large_object_that_is_replaced_ends_in_an_error_and_mixes_
     with store.open("a") as reader:
         assert reader.read(4) == b"old!"
         publish(store, "a", b"new!" * MIB)
-        with pytest.raises(FileNotFoundError, match=r"not any more.*/a"):
+        # Not as if there were none: that would be somebody's answer.
+        with pytest.raises(OSError, match=r"replaced while it was read: 's3://.*/a'") as told:
             reader.read()
+        assert told.value.errno == errno.ESTALE
     with store.open("a") as reader:
         assert reader.read() == b"new!" * MIB
 
@@ -163,7 +179,7 @@ def test_a_store_that_does_not_answer_is_worth_another_try(
 def test_a_request_that_failed_is_sent_again(
     bucket: Bucket, make: Callable[..., RemoteStore], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    with AnsweringServer([503, 500, 200]) as server:
+    with AnsweringServer(lambda _, n_before: ((503, 500, 200)[n_before], "SlowDown")) as server:
         monkeypatch.setenv("AWS_ENDPOINT_URL", server.url)
         publish_text(make(bucket.url), "a", "x")
         assert server.n_asked == 3
@@ -185,14 +201,15 @@ def test_what_the_store_answers_is_told_in_a_sentence(
     bucket: Bucket, make: Callable[..., RemoteStore], monkeypatch: pytest.MonkeyPatch, status: int
 ) -> None:
     code, kind, sentence = ANSWERS[status]
-    with AnsweringServer([status] * 99, code=code) as server:
+    with AnsweringServer(lambda *_: (status, code)) as server:
         monkeypatch.setenv("AWS_ENDPOINT_URL", server.url)
         store = make(bucket.url)
         for ask in asking(store):
             with pytest.raises(kind, match=sentence) as told:
                 ask()
-            # Answers hold ids of keys and, at some stores, signatures.
-            assert "canary" not in repr(told.value)
+            assert ACCESS_KEY not in repr(told.value)
+            assert SECRET_KEY not in repr(told.value)
+            assert "Signature" not in repr(told.value)
             assert told.value.__context__ is None
             assert "\n" not in str(told.value)
 
