@@ -11,6 +11,7 @@ from fullstory_dagster.defs.alerts import build_alerts
 from fullstory_dagster.defs.assets import build_assets
 from fullstory_dagster.defs.checks import build_checks
 from fullstory_dagster.defs.dbt.assets import build_dbt_assets
+from fullstory_dagster.defs.lake_maintenance import build_lake_maintenance
 from fullstory_dagster.defs.names import LOAD_JOB
 from fullstory_dagster.defs.report import build_report
 from fullstory_dagster.defs.resources import FullStoryAccount, warehouse_resource
@@ -30,6 +31,8 @@ def build_definitions(settings: Settings, **overrides: Any) -> dg.Definitions:
     assets = build_assets(settings)
     models = build_dbt_assets(settings)
     report = build_report(settings)
+    maintenance = build_lake_maintenance(settings)
+    lake_assets, lake_schedules = ([maintenance[0]], [maintenance[1]]) if maintenance else ([], [])
     job = dg.define_asset_job(
         LOAD_JOB,
         selection=dg.AssetSelection.assets(*assets, models) - dg.AssetSelection.checks(),
@@ -38,10 +41,10 @@ def build_definitions(settings: Settings, **overrides: Any) -> dg.Definitions:
     model_keys = sorted(models.keys)
     resources = {"account": FullStoryAccount(settings), "warehouse": warehouse_resource(settings)} | overrides
     return dg.Definitions(
-        assets=[*dg.with_source_code_references([*assets, report]), models],
+        assets=[*dg.with_source_code_references([*assets, report, *lake_assets]), models],
         asset_checks=build_checks(settings),
         jobs=[job],
-        schedules=[build_schedule(settings)],
+        schedules=[build_schedule(settings), *lake_schedules],
         sensors=[*build_sensors(settings, model_keys), *build_alerts(settings)],
         resources=resources,
         # A process a step would cost more than most steps do; parallelism is inside an asset's body.

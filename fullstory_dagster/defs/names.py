@@ -17,6 +17,7 @@ RAW_BUNDLES = "raw_bundles"
 PARSED_EVENTS = "parsed_events"
 EVENTS = "events"
 EXPERIENCE_REPORT = "experience_report"
+LAKE_MAINTENANCE = "lake_maintenance"
 
 LOAD_JOB = "load_windows"
 

@@ -42,6 +42,10 @@ cannot fail in this way.
 
 _ABOUT = {
     "kills": "## Killed in the middle\n",
+    "many_writers": "## Many writers of one lake\n\nProcesses that load the same windows of one DuckLake, each in an "
+    "order of its own, without the locks of the\nwindows. *Locks lost* are connections that held the writers' lock and "
+    "were ended while their writer went on; *looks*\nare those of a reader meanwhile, who found every window whole and "
+    "once each time.\n",
     "examples": "## Made-up inputs\n\nProperty-based tests: whatever goes in comes out equal, or is rejected with a "
     "reason.\n",
     "hosts": "## Two hosts\n\nDagster's runs on two hosts with an address each, by Celery; PostgreSQL and Redis are "
