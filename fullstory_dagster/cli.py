@@ -207,6 +207,33 @@ def status(
 
 
 @app.command()
+def transfer(
+    to: Annotated[str, typer.Argument(metavar="WAREHOUSE", help="As FULLSTORY_WAREHOUSE names it.")],
+    as_json: AsJson = False,
+) -> None:
+    """Copy what was loaded into another warehouse: a file into a lake, or back. This one stays as it is."""
+    from fullstory_dagster.ingest.ingestion import open_ingestion
+    from fullstory_dagster.settings import read_settings
+    from fullstory_dagster.store.transfer import copy_warehouse
+    from fullstory_dagster.warehouse_location import read_location
+
+    settings = read_settings()
+    try:
+        other = settings.with_changes(warehouse=read_location(to))
+    except ValueError as error:
+        raise UsageError(f"WAREHOUSE {error}.") from None
+    source, target = (open_ingestion(of).warehouse for of in (settings, other))
+    with out.status("Copying …") if out.is_terminal and not as_json else nullcontext():
+        copied = copy_warehouse(source, target, settings.scratch_dir / f"{os.getpid()}-transfer")
+    if as_json:
+        _print_json({"from": str(source.database), "to": str(target.database), "rows": copied})
+        return
+    rows = ", ".join(f"{n:,} rows of {name}" for name, n in copied.items())
+    out.print(f"Copied {rows} into {target.database}; {source.database} is unchanged.", **_AS_IS)
+    out.print("Set FULLSTORY_WAREHOUSE to it and run 'fullstory-dagster sync', which builds the models there.")
+
+
+@app.command()
 def report(
     is_opened: Annotated[bool, typer.Option("--open", help="Show it in the browser.")] = False,
     as_json: AsJson = False,

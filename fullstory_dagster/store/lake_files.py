@@ -10,7 +10,7 @@ from duckdb import DuckDBPyConnection
 
 from fullstory_dagster.errors import FullStoryError, SettingsError, StoreRefusedError, StoreUnreachableError
 from fullstory_dagster.store.extensions import load_extensions
-from fullstory_dagster.store.tables import quote_text
+from fullstory_dagster.store.tables import quote, quote_text
 
 FILES_EXTENSION = "httpfs"
 
@@ -41,7 +41,7 @@ def reach_lake_files(connection: DuckDBPyConnection, files: str) -> None:
         # Whoever has an endpoint of their own has no host for each bucket.
         options |= {"ENDPOINT": parts.netloc, "URL_STYLE": "path"}
         options |= {"USE_SSL": "false"} if parts.scheme == "http" else {}
-    given = ", ".join(f"{name} {quote_text(value)}" for name, value in options.items() if value)
+    given = ", ".join(f"{quote(name)} {quote_text(value)}" for name, value in options.items() if value)
     connection.execute(f"CREATE OR REPLACE SECRET fullstory_lake_files (TYPE s3, SCOPE {quote_text(files)}, {given})")
 
 
