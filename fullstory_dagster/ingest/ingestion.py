@@ -59,6 +59,7 @@ from fullstory_dagster.store.dataset import EventDataset, ParsedWindow
 from fullstory_dagster.store.file import DatabaseFile
 from fullstory_dagster.store.forgotten import ForgottenList
 from fullstory_dagster.store.lake import Lake
+from fullstory_dagster.store.named_locks import CatalogLocks, FileLocks, NamedLocks
 from fullstory_dagster.store.objects import LocalStore
 from fullstory_dagster.store.opening import open_database
 from fullstory_dagster.store.remote_objects import RemoteStore
@@ -523,6 +524,12 @@ def open_ingestion(settings: Settings, clock: Clock | None = None, *, patience_s
     warehouse = Warehouse(
         database, settings.schema, load_memory_limit=settings.load_memory_limit, promote=promote_fields
     )
+
+    def new_locks() -> NamedLocks:
+        if isinstance(database, Lake):
+            return CatalogLocks(database.server, str(settings.store))
+        return FileLocks(settings.store_dir / "locks")
+
     snapshot = None
     if isinstance(database, DatabaseFile):
         every = timedelta(minutes=settings.snapshot_minutes)
@@ -536,8 +543,8 @@ def open_ingestion(settings: Settings, clock: Clock | None = None, *, patience_s
         warehouse=warehouse,
         snapshot=snapshot,
         attempts=AttemptLog(objects, settings.schema),
-        window_locks=WindowLocks(settings.store_dir / "locks", settings.lock_timeout_s),
-        forgotten=ForgottenList(objects, settings.store_dir / "locks", lock_timeout_s=settings.lock_timeout_s),
+        window_locks=WindowLocks(new_locks(), settings.lock_timeout_s),
+        forgotten=ForgottenList(objects, new_locks, lock_timeout_s=settings.lock_timeout_s),
         clock=clock or SystemClock(),
     )
 

@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
 from datetime import datetime
-from pathlib import Path
 from typing import Any
-
-from filelock import FileLock, Timeout
 
 from fullstory_dagster.errors import ErasureBusyError, PermanentError, StoreTooNewError
 from fullstory_dagster.forgotten import Erasure, Forgotten
+from fullstory_dagster.store.named_locks import LockHeldError, NamedLocks
 from fullstory_dagster.store.objects import ObjectStore, publish_text
 
 _KEY = "forgotten.json"
@@ -28,9 +26,16 @@ class ForgottenList:
     nothing else is waited for while it is held.
     """
 
-    def __init__(self, objects: ObjectStore, locks: Path, *, lock_timeout_s: float) -> None:
+    def __init__(self, objects: ObjectStore, new_locks: Callable[[], NamedLocks], *, lock_timeout_s: float) -> None:
+        """Nothing is read yet.
+
+        Args:
+            objects: the store.
+            new_locks: locks of a holder of their own each time, so that threads shut each other out as well.
+            lock_timeout_s: how long another erasure is waited for.
+        """
         self._objects = objects
-        self._locks = locks
+        self._new_locks = new_locks
         self._lock_timeout_s = lock_timeout_s
 
     def read(self) -> Forgotten:
@@ -83,7 +88,7 @@ class ForgottenList:
         Raises:
             ErasureBusyError: somebody else held it for too long.
         """
-        with self._lock("forgotten.lock"):
+        with self._lock("forgotten"):
             yield self.read()
 
     @contextmanager
@@ -93,24 +98,23 @@ class ForgottenList:
         Raises:
             ErasureBusyError: another one goes on for too long.
         """
-        with self._lock("forget.lock"):
+        with self._lock("forget"):
             yield
 
     @contextmanager
     def _lock(self, name: str) -> Iterator[None]:
-        self._locks.mkdir(parents=True, exist_ok=True)
-        lock = FileLock(self._locks / name, timeout=self._lock_timeout_s)
+        locks = self._new_locks()
         try:
-            lock.acquire()
-        except Timeout:
+            locks.acquire(name, self._lock_timeout_s)
+        except LockHeldError as held:
             raise ErasureBusyError(
-                f"Another process has been erasing somebody for more than {self._lock_timeout_s:g} s; nothing was "
+                f"Another run ({held}) has been erasing somebody for more than {self._lock_timeout_s:g} s; nothing was "
                 "changed. Wait until it ends and try again."
             ) from None
         try:
             yield
         finally:
-            lock.release()
+            locks.release(name)
 
 
 def _erasure(entry: dict[str, Any]) -> Erasure:

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from psycopg import Connection
 
 _WRITER = 0x66756C6C  # "full", in every place where a lock of this project's is taken; the database keeps lakes apart
+_WORD = 0xFFFFFFFF
 _RECONNECT_S = 15
 """How long a server that does not answer is tried: about what a restart takes."""
 _CONNECT = {"connect_timeout": "10", "keepalives_idle": "30", "keepalives_interval": "10", "keepalives_count": "3"}
@@ -30,7 +31,7 @@ _FOR_GOOD = ("password authentication failed", "does not exist", "no pg_hba.conf
 _HOLDER = """
     SELECT activity.pid, activity.application_name, coalesce(host(activity.client_addr), 'this machine')
     FROM pg_locks AS locks JOIN pg_stat_activity AS activity USING (pid)
-    WHERE locks.locktype = 'advisory' AND locks.granted AND locks.objid = %s
+    WHERE locks.locktype = 'advisory' AND locks.granted AND locks.classid = %s AND locks.objid = %s
         AND locks.database = (SELECT oid FROM pg_database WHERE datname = current_database())
 """
 
@@ -144,20 +145,23 @@ class CatalogServer:
         try:
             connection.execute("SELECT pg_advisory_lock(%s)", [_WRITER])
         except psycopg.errors.LockNotAvailable:
-            raise self._locked_error(connection.execute(_HOLDER, [_WRITER]).fetchone(), timeout_s) from None
+            raise self._locked_error(connection, timeout_s) from None
 
-    def _locked_error(self, holder: tuple[int, str, str] | None, timeout_s: float) -> WarehouseLockedError:
-        named, pid = "another process", None
-        if holder:
-            backend, application, address = holder
-            # "fullstory-dagster <host> <pid>", as above.
-            words = application.split()
-            if len(words) == 3 and words[0] == "fullstory-dagster" and words[2].isdecimal():
-                pid = int(words[2])
-                named = f"process {pid} on {words[1]}"
-            else:
-                named = f"{application or 'a connection'} from {address}"
-            named += f" (PostgreSQL's process {backend})"
+    def holder_of(self, connection: Connection[Any], space: int, key: int) -> str:
+        """Who holds an advisory lock, in words.
+
+        Args:
+            connection: to this database.
+            space: first half of the lock's key; 0 where it has one alone.
+            key: second half, or the only one.
+        """
+        # Four bytes with a sign go in, and come out without.
+        holder = connection.execute(_HOLDER, [space & _WORD, key & _WORD]).fetchone()
+        return _named(*holder)[0] if holder else "of an unknown process"
+
+    def _locked_error(self, connection: Connection[Any], timeout_s: float) -> WarehouseLockedError:
+        holder = connection.execute(_HOLDER, [0, _WRITER]).fetchone()
+        named, pid = _named(*holder) if holder else ("another process", None)
         return WarehouseLockedError(
             f"The warehouse {self.catalog} was held by {named} for more than {timeout_s:g} s; nothing was changed. "
             "Readers are not shut out. Wait for it, or end that process, and try again.",
@@ -208,3 +212,11 @@ class CatalogServer:
         with self.connected() as connection:
             connection.execute(_WIDEN)
             connection.execute("VACUUM ducklake_table_column_stats, ducklake_file_column_stats")
+
+
+def _named(backend: int, application: str, address: str) -> tuple[str, int | None]:
+    """A connection in words, and the id of its process where it is one of ours: `fullstory-dagster <host> <pid>`."""
+    words = application.split()
+    if len(words) == 3 and words[0] == "fullstory-dagster" and words[2].isdecimal():
+        return f"process {words[2]} on {words[1]} (PostgreSQL's process {backend})", int(words[2])
+    return f"{application or 'a connection'} from {address} (PostgreSQL's process {backend})", None

@@ -12,6 +12,7 @@ import pytest
 from fullstory_dagster.errors import PermanentError
 from fullstory_dagster.forgotten import Forgotten, Given, Names
 from fullstory_dagster.store.forgotten import ForgottenList
+from fullstory_dagster.store.named_locks import FileLocks
 from fullstory_dagster.store.objects import LocalStore, ObjectStore, publish_text
 
 AT = datetime(2026, 6, 5, tzinfo=timezone.utc)
@@ -19,7 +20,7 @@ AT = datetime(2026, 6, 5, tzinfo=timezone.utc)
 
 @pytest.fixture
 def people(objects: ObjectStore, tmp_path: Path) -> ForgottenList:
-    return ForgottenList(objects, tmp_path / "locks", lock_timeout_s=5)
+    return ForgottenList(objects, lambda: FileLocks(tmp_path / "locks"), lock_timeout_s=5)
 
 
 def listed(n_people: int) -> Forgotten:
