@@ -508,11 +508,9 @@ def open_ingestion(settings: Settings, clock: Clock | None = None, *, patience_s
     Raises:
         SettingsError: what reaches the object store is not installed, or the environment does not say enough for it.
     """
-    objects = (
-        LocalStore(settings.store)
-        if isinstance(settings.store, Path)
-        else RemoteStore(settings.store, LocalStore(settings.store_dir), patience_s)
-    )
+    here = LocalStore(settings.store_dir)
+    is_here = isinstance(settings.store, Path)
+    objects = here if is_here else RemoteStore(str(settings.store), here, patience_s)
     database = open_database(
         settings.warehouse,
         lake_files=settings.lake_files,
@@ -542,7 +540,7 @@ def open_ingestion(settings: Settings, clock: Clock | None = None, *, patience_s
         dataset=EventDataset(objects),
         warehouse=warehouse,
         snapshot=snapshot,
-        attempts=AttemptLog(objects, settings.schema),
+        attempts=AttemptLog(objects, settings.schema, at_hand=None if is_here else here),
         window_locks=WindowLocks(new_locks(), settings.lock_timeout_s),
         forgotten=ForgottenList(objects, new_locks, lock_timeout_s=settings.lock_timeout_s),
         clock=clock or SystemClock(),

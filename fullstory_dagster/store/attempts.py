@@ -6,7 +6,7 @@ import json
 from dataclasses import asdict, dataclass
 from datetime import datetime
 
-from fullstory_dagster.errors import TransientError, WindowUnavailableError, sentence_of
+from fullstory_dagster.errors import FullStoryError, TransientError, WindowUnavailableError, sentence_of
 from fullstory_dagster.store.objects import ObjectStore, publish_text, read_json
 from fullstory_dagster.windows import Window
 
@@ -46,10 +46,13 @@ class AttemptLog:
     Args:
         objects: the store.
         schema: of the account.
+        at_hand: takes what the store does not: that it takes nothing has to be known as well, or the sensor would ask
+            for the window again each minute.
     """
 
-    def __init__(self, objects: ObjectStore, schema: str) -> None:
+    def __init__(self, objects: ObjectStore, schema: str, at_hand: ObjectStore | None = None) -> None:
         self._objects = objects
+        self._places = (objects, at_hand) if at_hand else (objects,)
         self._prefix = f"attempts/{schema}/"
 
     def record_failure(self, window: Window, stage: str, error: Exception, now: datetime) -> FailedAttempt:
@@ -68,14 +71,21 @@ class AttemptLog:
             "window": [window.start.isoformat(), window.end.isoformat()],
             "last_at": now.isoformat(),
         }
-        publish_text(self._objects, self._key(window), json.dumps(entry, indent=1))
+        text = json.dumps(entry, indent=1)
+        try:
+            publish_text(self._objects, self._key(window), text)
+        except FullStoryError:
+            if len(self._places) == 1:
+                raise
+            publish_text(self._places[1], self._key(window), text)
         return attempt
 
     def clear(self, window: Window) -> None:
         """Forget the window's failures: it was loaded."""
-        self._objects.delete(self._key(window))
-        # A process that was killed while it noted a failure leaves a scratch file that no success would ever look at.
-        self._objects.sweep()
+        for place in self._places:
+            place.delete(self._key(window))
+            # A process that was killed while it noted a failure leaves a scratch file that no success would look at.
+            place.sweep()
 
     def get(self, window: Window) -> FailedAttempt | None:
         """The window's latest failure, if it failed last."""
@@ -84,15 +94,16 @@ class AttemptLog:
     def all(self) -> dict[Window, FailedAttempt]:
         """Every window whose last attempt failed."""
         attempts = {}
-        for key in self._objects.keys(self._prefix):
+        for key in {key for place in self._places for key in place.keys(self._prefix)}:
             # Between the listing and the reading another process may have loaded the window.
             if key.endswith("Z.json") and (attempt := self._get(key)):
                 attempts[attempt.window] = attempt
         return attempts
 
     def _get(self, key: str) -> FailedAttempt | None:
-        entry = read_json(self._objects, key)
-        return None if entry is None else _read(entry)
+        found = (read_json(place, key) for place in self._places)
+        attempts = [_read(entry) for entry in found if entry is not None]
+        return max(attempts, key=lambda attempt: attempt.last_at, default=None)
 
     def _key(self, window: Window) -> str:
         return f"{self._prefix}{window.slug}.json"

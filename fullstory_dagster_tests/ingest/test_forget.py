@@ -380,7 +380,7 @@ def test_a_list_that_cannot_be_read_stops_loads_instead_of_bringing_people_back(
 def test_one_erasure_at_a_time(account: Callable[..., Ingestion]) -> None:
     hasty = account(lock_timeout_s=0)
     found = find_person(hasty, THEIRS)
-    with account().forgotten.erasing(), pytest.raises(ErasureBusyError, match="Another run .* has been erasing"):
+    with account().forgotten.erasing(), pytest.raises(ErasureBusyError, match=r"Another run .* has been erasing"):
         forget(hasty, found.names, build_models=lambda: 0)
 
 

@@ -43,7 +43,7 @@ def test_windows_are_loaded_again_from_the_bucket_without_asking_fullstory(
     sync(ingestion)
     before = hours(ingestion)
     # Another machine would find them as well.
-    ingestion.warehouse.path.unlink()
+    Path(str(ingestion.settings.warehouse)).unlink()
     simulator.clear()
     assert len(sync(ingestion).loaded) == 4
     assert len(reset(make_ingestion(store=bucket.url, truncate_ip=True)).loaded) == 4

@@ -10,12 +10,13 @@ import pytest
 from fullstory_dagster.errors import (
     BundleFormatError,
     ServerError,
+    StoreRefusedError,
     WarehouseLockedError,
     WindowNotOfferedError,
     WindowUnavailableError,
 )
 from fullstory_dagster.store.attempts import AttemptLog
-from fullstory_dagster.store.objects import ObjectStore
+from fullstory_dagster.store.objects import LocalStore, ObjectStore
 from fullstory_dagster.windows import Window
 from fullstory_dagster_tests.sample_events import DAY
 
@@ -99,3 +100,23 @@ def test_what_a_killed_process_left_half_noted_goes_with_the_next_success(log: A
     (folder / "tmpleft").write_text("half a note")
     log.clear(DAY)
     assert list(folder.iterdir()) == []
+
+
+def test_what_the_store_does_not_take_is_noted_at_hand_and_cleared_with_the_rest(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store, at_hand = LocalStore(tmp_path / "store"), LocalStore(tmp_path / "here")
+    log = AttemptLog(store, "fullstory", at_hand)
+    log.record_failure(DAY, "fetch", ServerError("FullStory answered 500."), NOW)
+
+    def refuse(*_: object) -> None:
+        raise StoreRefusedError("The bucket answers 403.")
+
+    with monkeypatch.context() as broken:
+        broken.setattr(store, "publish", refuse)
+        later = log.record_failure(DAY, "fetch", StoreRefusedError("The bucket answers 403."), NOW + timedelta(hours=1))
+    assert later.count == 2
+    assert log.get(DAY) == later
+    assert log.all() == {DAY: later}
+    log.clear(DAY)
+    assert log.all() == {}
