@@ -120,7 +120,8 @@ class CatalogLocks:
             if self._counts[name]:
                 return
             del self._counts[name]
-            self._execute("SELECT pg_advisory_unlock(%s, %s)", name)
+            if self._connection is not None:
+                self._execute("SELECT pg_advisory_unlock(%s, %s)", name)
             self._close_if_idle()
 
     def _try(self, name: str) -> bool:

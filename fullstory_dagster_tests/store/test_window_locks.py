@@ -118,5 +118,10 @@ def test_a_connection_that_breaks_lets_others_in_and_is_made_anew(postgres: Post
     locks.release("a")
     locks.release("b")
     other.release("a")
+    # What went with its connection needs no other one to be given back.
+    other.acquire("c", 0)
+    postgres.execute("postgres", sql, [database])
+    other.release("c")
+    other.release("c")
     idle = "SELECT count(*) FROM pg_stat_activity WHERE datname = %s"
     assert postgres.execute("postgres", idle, [database]) == [(0,)]
