@@ -10,9 +10,9 @@ from dataclasses import dataclass
 from statistics import mean
 
 import dagster as dg
-from dagster._core.definitions.asset_checks.asset_check_evaluation import AssetCheckEvaluationTargetMaterializationData
 from dagster._core.storage.asset_check_execution_record import AssetCheckExecutionRecordStatus
 
+from fullstory_dagster.defs.check_targets import latest_materialization
 from fullstory_dagster.defs.failures import as_failure
 from fullstory_dagster.defs.names import EVENTS, WAREHOUSE_POOL, asset_key
 from fullstory_dagster.defs.partitions import window_partitions, windows_of
@@ -170,7 +170,7 @@ def evaluate_windows(
             if loads[window].values_misfit
         },
     }
-    targets = {window: _materialization(instance, key, grid.key(window)) for window in windows}
+    targets = {window: latest_materialization(instance, key, grid.key(window)) for window in windows}
     for name in names:
         for window in windows:
             problem = problems[name].get(window)
@@ -292,20 +292,6 @@ def _counts(name: str, load: Load) -> dict[str, int]:
     elif name == ALL_FIT:
         counts["misfit values"] = load.values_misfit
     return counts
-
-
-def _materialization(
-    instance: dg.DagsterInstance, key: dg.AssetKey, partition: str
-) -> AssetCheckEvaluationTargetMaterializationData | None:
-    # Without it Dagster takes a check's result for one of an older load, and shows none.
-    wanted = dg.AssetRecordsFilter(asset_key=key, asset_partitions=[partition])
-    records = instance.fetch_materializations(wanted, limit=1).records
-    if not records:
-        return None
-    [latest] = records
-    return AssetCheckEvaluationTargetMaterializationData(
-        run_id=latest.run_id, storage_id=latest.storage_id, timestamp=latest.timestamp
-    )
 
 
 def _is_partitioned(context: dg.AssetCheckExecutionContext) -> bool:

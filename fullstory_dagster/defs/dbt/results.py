@@ -9,9 +9,9 @@ from datetime import datetime, timezone
 from typing import Any
 
 import dagster as dg
-from dagster._core.definitions.asset_checks.asset_check_evaluation import AssetCheckEvaluationTargetMaterializationData
 from dagster._core.storage.asset_check_execution_record import AssetCheckExecutionRecordStatus
 
+from fullstory_dagster.defs.check_targets import latest_materialization
 from fullstory_dagster.defs.names import EVENTS, asset_key
 from fullstory_dagster.store.objects import ObjectStore, publish_text, read_json
 
@@ -94,20 +94,8 @@ def report_results(instance: dg.DagsterInstance, target: ObjectStore, schema: st
                 passed=result.is_passed,
                 severity=dg.AssetCheckSeverity.WARN if result.is_warning else dg.AssetCheckSeverity.ERROR,
                 metadata={"dagster_dbt/failed_row_count": result.n_failures, "tested by": "the command line"},
-                target_materialization_data=_latest_materialization(instance, key.asset_key),
+                target_materialization_data=latest_materialization(instance, key.asset_key),
             )
         )
         n_reported += 1
     return n_reported
-
-
-def _latest_materialization(
-    instance: dg.DagsterInstance, key: dg.AssetKey
-) -> AssetCheckEvaluationTargetMaterializationData | None:
-    records = instance.fetch_materializations(key, limit=1).records
-    if not records:
-        return None
-    [latest] = records
-    return AssetCheckEvaluationTargetMaterializationData(
-        run_id=latest.run_id, storage_id=latest.storage_id, timestamp=latest.timestamp
-    )
