@@ -52,6 +52,11 @@ def test_help_is_quick_because_it_loads_nothing_heavy() -> None:
     assert loaded & {"dagster", "dbt", "polars", "duckdb", "requests", "starlette"} == set()
 
 
+def test_the_code_location_loads_no_storage_of_dagster_s_and_nothing_that_few_runs_need() -> None:
+    loaded = loaded_by("import fullstory_dagster.definitions")
+    assert loaded & {"sqlalchemy", "alembic", "psycopg", "obstore", "altair", "starlette"} == set()
+
+
 def ours(*names: str) -> list[str]:
     return [f"fullstory_dagster.{name}" for name in names]
 

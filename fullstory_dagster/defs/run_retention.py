@@ -6,7 +6,6 @@ from datetime import datetime, timedelta
 from pathlib import Path
 
 import dagster as dg
-from dagster._core.storage.event_log import SqliteEventLogStorage
 
 DELETED_A_TICK = 20
 """A run is deleted in some 100 ms; a sensor's tick has 60 s for all it does."""
@@ -27,6 +26,9 @@ def delete_old_runs(instance: dg.DagsterInstance, keep_days: int, now: datetime)
     Returns:
         int: how many were deleted, at most ``DELETED_A_TICK``.
     """
+    # Only here: SQLAlchemy and Alembic come with it, and take longer to import than polars and DuckDB together.
+    from dagster._core.storage.event_log import SqliteEventLogStorage
+
     old = dg.RunsFilter(statuses=_FINISHED, created_before=now - timedelta(days=keep_days))
     runs = instance.get_runs(old, limit=DELETED_A_TICK, ascending=True)
     for run in runs:
