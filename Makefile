@@ -59,7 +59,7 @@ soak: $(READY) ## the reliability and growth tests with their full counts, by ha
 	@FULLSTORY_TESTS_SOAK=1 $(REPORT) $(BIN)/python -m pytest -n auto --dist load -m soak --timeout 7200
 	@$(BIN)/python -m fullstory_dagster_tests.reliability.report
 
-bench: $(READY) ## measure speed, memory and growth; renews docs/benchmarks.md, by hand (two hours)
+bench: $(READY) ## measure speed, memory and growth; renews docs/benchmarks.md, by hand (four hours)
 	@$(BIN)/python -m benchmarks
 
 reliability: $(READY) ## what each failure does; renews docs/reliability.md, as soak does

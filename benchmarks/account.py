@@ -10,12 +10,15 @@ from benchmarks.inputs import START
 from fullstory_dagster.ingest.ingestion import Ingestion, open_ingestion
 from fullstory_dagster.settings import Settings
 from fullstory_dagster.store.bundles import StoredBundle
+from fullstory_dagster.warehouse_location import read_location
 from fullstory_dagster.windows import Window
 
 
-def open_account(folder: Path) -> Ingestion:
-    """An account with the settings that a user has who sets none."""
-    return open_ingestion(Settings(start=START, data_dir=folder))
+def open_account(folder: Path, warehouse: str | None = None) -> Ingestion:
+    """An account with the settings that a user has who sets none, but for where the warehouse is."""
+    if warehouse is None:
+        return open_ingestion(Settings(start=START, data_dir=folder))
+    return open_ingestion(Settings(start=START, data_dir=folder, warehouse=read_location(warehouse)))
 
 
 def keep_bundle(ingestion: Ingestion, window: Window, source: Path) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -27,8 +27,8 @@ _SECTION = "Backfill"
 
 def measure_limited(folder: Path, n_windows: int) -> Iterator[Row]:
     """Time of a backfill to what the limit alone dictates."""
-    with _simulator(folder, n_windows, 50, rate_limit=_A_MINUTE) as simulator:
-        cost, told = _sync(folder / "limited", simulator.url, n_windows, _A_MINUTE)
+    with served(folder, n_windows, 50, rate_limit=_A_MINUTE) as simulator:
+        cost, told = sync(folder / "limited", simulator.url, range(n_windows), _A_MINUTE)
     assert len(told["loaded"]) == n_windows, told
     # As many at once as a minute grants, and as many again in each minute after.
     dictated_s = (math.ceil(n_windows / _A_MINUTE) - 1) * 60.0
@@ -39,8 +39,8 @@ def measure_limited(folder: Path, n_windows: int) -> Iterator[Row]:
 
 def measure_unlimited(folder: Path, n_windows: int, n_events: int) -> Iterator[Row]:
     """How busy a sync keeps the cores, the simulator that sends the files aside."""
-    with _simulator(folder, n_windows, n_events) as simulator:
-        cost, told = _sync(folder / "unlimited", simulator.url, n_windows, 0, "--no-dbt")
+    with served(folder, n_windows, n_events) as simulator:
+        cost, told = sync(folder / "unlimited", simulator.url, range(n_windows), 0, "--no-dbt")
     assert len(told["loaded"]) == n_windows, told
     n_cores = os.cpu_count() or 1
     what = f"cores busy with a sync of {n_windows} windows of {n_events:,} events, to all there are"
@@ -48,8 +48,8 @@ def measure_unlimited(folder: Path, n_windows: int, n_events: int) -> Iterator[R
     yield Row(_SECTION, what, f"{busy:.2f}", f"{n_cores}", busy / n_cores, 0.8, is_floor=True)
 
 
-def _simulator(folder: Path, n_windows: int, n_events: int, rate_limit: int = 0) -> SimulatorProcess:
-    """Serves a file, because made-up traffic takes longer to make up than to load."""
+def served(folder: Path, n_windows: int, n_events: int, rate_limit: int = 0) -> SimulatorProcess:
+    """A simulator that serves a file, because made-up traffic takes longer to make up than to load."""
     data = folder / f"{n_windows} windows.ndjson"
     shop = traffic(n_events, n_windows)
     encode = msgspec.json.Encoder().encode
@@ -62,7 +62,29 @@ def _simulator(folder: Path, n_windows: int, n_events: int, rate_limit: int = 0)
     )
 
 
-def _sync(folder: Path, url: str, n_windows: int, a_minute: int, *options: str) -> tuple[Cost, dict[str, Any]]:
+def sync(
+    folder: Path,
+    url: str,
+    windows: range,
+    a_minute: int,
+    *options: str,
+    settings: Mapping[str, str] | None = None,
+    prefix: Sequence[str] = (),
+) -> tuple[Cost, dict[str, Any]]:
+    """Run `fullstory-dagster sync` in a process of its own.
+
+    Args:
+        folder: is made, with the data dir in it.
+        url: of the simulator.
+        windows: days, by number.
+        a_minute: how many downloads a minute it believes to have.
+        options: of the command.
+        settings: besides those that follow from the above.
+        prefix: what the command is run by.
+
+    Returns:
+        tuple: what it cost, and what it said.
+    """
     folder.mkdir()
     environment = {
         "FULLSTORY_API_KEY": DEFAULT_KEY,
@@ -74,18 +96,8 @@ def _sync(folder: Path, url: str, n_windows: int, a_minute: int, *options: str) 
     }
     summary = folder / "summary.json"
     script = f'"$@" > "{summary}"'
-    arguments = [
-        "sh",
-        "-c",
-        script,
-        "sh",
-        *_CLI,
-        "sync",
-        "--to",
-        f"{day(n_windows).start:%Y-%m-%d}",
-        "--json",
-        *options,
-    ]
-    cost = command(arguments, environment, cwd=folder)
+    bounds = ["--from", f"{day(windows.start).start:%Y-%m-%d}", "--to", f"{day(windows.stop).start:%Y-%m-%d}"]
+    arguments = ["sh", "-c", script, "sh", *prefix, *_CLI, "sync", *bounds, "--json", *options]
+    cost = command(arguments, environment | (settings or {}), cwd=folder)
     told: dict[str, Any] = msgspec.json.decode(summary.read_bytes())
     return cost, told

@@ -18,7 +18,7 @@ from fullstory_dagster.simulator.config import SimulatorConfig
 from fullstory_dagster.simulator.traffic.source import ShopTraffic
 from fullstory_dagster.windows import Window
 
-START = datetime(2026, 6, 1, tzinfo=timezone.utc)
+START = datetime(2025, 6, 1, tzinfo=timezone.utc)
 LAYOUTS = ("NDJSON", "array")
 
 _EVENTS_A_DAY = 7_000

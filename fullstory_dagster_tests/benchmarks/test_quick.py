@@ -9,6 +9,7 @@ import pytest
 from benchmarks.__main__ import quick_parts
 from benchmarks.growth import BUDGETS
 from benchmarks.table import GROSS, PAGE, Row, page, usual
+from fullstory_dagster_tests import postgres
 from fullstory_dagster_tests.dbt_project.warehouse import MARTS
 
 pytestmark = pytest.mark.slow
@@ -17,7 +18,18 @@ _TRIES = 3
 """Whatever else the machine does makes a ratio worse now and then, and hardly ever so often."""
 
 
-@pytest.mark.parametrize("part", quick_parts())
+NEED_POSTGRES = ("scaling", "workers")
+
+
+@pytest.mark.parametrize(
+    "part",
+    [
+        pytest.param(part, marks=pytest.mark.skipif(postgres.is_missing(), reason="needs PostgreSQL"))
+        if part in NEED_POSTGRES
+        else part
+        for part in quick_parts()
+    ],
+)
 def test_no_ratio_is_much_worse_than_usual(part: str, tmp_path: Path) -> None:
     known = usual()
     worse: dict[str, float] = {}
