@@ -16,6 +16,9 @@ import msgspec
 
 from fullstory_dagster.simulator.config import SimulatorConfig
 from fullstory_dagster.simulator.traffic.source import ShopTraffic
+from fullstory_dagster.store.extensions import connect_with
+from fullstory_dagster.store.lake import LAKE_EXTENSIONS
+from fullstory_dagster.store.tables import quote_text
 from fullstory_dagster_tests.dbt_project.warehouse import MARTS as TABLES
 
 START = datetime(2026, 6, 1, tzinfo=timezone.utc)
@@ -64,6 +67,7 @@ class Account:
             "FULLSTORY_DOWNLOADS_PER_MINUTE": "0",
             "FULLSTORY_DUCKDB_THREADS": "1",
         } | settings
+        self._lake = settings.get("FULLSTORY_WAREHOUSE")
 
     @property
     def data(self) -> Path:
@@ -123,9 +127,10 @@ class Account:
         if with_marts:
             queries |= {mart: f"SELECT * FROM {{}}.fullstory.{mart}" for mart in MARTS}
         differences = {}
-        with duckdb.connect() as connection:
+        with connect_with(LAKE_EXTENSIONS if self._lake or other._lake else (), {}) as connection:
             for name, account in (("mine", self), ("theirs", other)):
-                connection.execute(f"ATTACH '{account.data / 'warehouse.duckdb'}' AS {name} (READ_ONLY)")
+                warehouse = account._lake or str(account.data / "warehouse.duckdb")
+                connection.execute(f"ATTACH {quote_text(warehouse)} AS {name} (READ_ONLY)")
             for table, query in queries.items():
                 mine, theirs = query.format("mine"), query.format("theirs")
                 n_rows, n_different = connection.execute(
