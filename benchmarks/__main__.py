@@ -11,7 +11,7 @@ from typing import Annotated
 
 import typer
 
-from benchmarks import backfill, growth, loading, overhead, scaling, workers
+from benchmarks import backfill, growth, loading, overhead, scaling, scaling_page, workers
 from benchmarks.inputs import PLAIN, SITE, WIDE
 from benchmarks.table import HEAD, Row, record, record_usual
 
@@ -77,6 +77,9 @@ def main(
         }.get(part, "")
         how = f"Measured on {datetime.now(timezone.utc):%F} in {(time.monotonic() - started) / 60:.0f} minutes{of}"
         record(part, rows, f"{how}, the best of {rounds}." if part in ("loading", "wide", "overhead") else f"{how}.")
+        if part in scaling_page.PARTS:
+            page = scaling_page.PAGE.read_text(encoding="utf-8")
+            scaling_page.PAGE.write_text(scaling_page.renewed(page), encoding="utf-8")
 
 
 if __name__ == "__main__":

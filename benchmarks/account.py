@@ -7,7 +7,8 @@ import shutil
 from pathlib import Path
 
 from benchmarks.inputs import START
-from fullstory_dagster.ingest.ingestion import Ingestion, open_ingestion
+from fullstory_dagster.ingest.ingestion import Ingestion
+from fullstory_dagster.ingest.opening import open_ingestion
 from fullstory_dagster.settings import Settings
 from fullstory_dagster.store.bundles import StoredBundle
 from fullstory_dagster.warehouse_location import read_location

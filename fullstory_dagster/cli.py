@@ -76,7 +76,7 @@ def _options(
 def init() -> None:
     """Connect an account: take the API key, check it against FullStory, write `.env` with the start date fixed."""
     from fullstory_dagster.dotenv_file import write_dotenv
-    from fullstory_dagster.ingest.ingestion import open_ingestion
+    from fullstory_dagster.ingest.opening import open_ingestion
     from fullstory_dagster.settings import read_settings
 
     midnight = datetime.now(timezone.utc).replace(hour=0, minute=0, second=0, microsecond=0)
@@ -212,7 +212,7 @@ def transfer(
     as_json: AsJson = False,
 ) -> None:
     """Copy what was loaded into another warehouse: a file into a lake, or back. This one stays as it is."""
-    from fullstory_dagster.ingest.ingestion import open_ingestion
+    from fullstory_dagster.ingest.opening import open_ingestion
     from fullstory_dagster.settings import read_settings
     from fullstory_dagster.store.transfer import copy_warehouse
     from fullstory_dagster.warehouse_location import read_location
@@ -240,7 +240,7 @@ def report(
 ) -> None:
     """Draw the experience report of the newest four weeks: one HTML file; without an API key the demo's."""
     from fullstory_dagster.demo import settings_or_demo
-    from fullstory_dagster.ingest.ingestion import open_ingestion
+    from fullstory_dagster.ingest.opening import open_ingestion
     from fullstory_dagster.report.page import write_report
     from fullstory_dagster.store.report_file import ReportFile
 
@@ -266,7 +266,7 @@ def demo(
     """Try everything without an account: simulator, sync, dbt, a session's timeline and page durations."""
     from fullstory_dagster.console import print_rows
     from fullstory_dagster.demo import demo_account, example_session, longest_pages
-    from fullstory_dagster.ingest.ingestion import open_ingestion
+    from fullstory_dagster.ingest.opening import open_ingestion
     from fullstory_dagster.ingest.sync import sync as sync_windows
     from fullstory_dagster.report.page import write_report
     from fullstory_dagster.store.report_file import ReportFile
@@ -365,7 +365,7 @@ def _sentence_of(error: OSError) -> str:
 
 
 def _ingestion() -> Ingestion:
-    from fullstory_dagster.ingest.ingestion import open_ingestion
+    from fullstory_dagster.ingest.opening import open_ingestion
     from fullstory_dagster.settings import read_settings
 
     return open_ingestion(read_settings())

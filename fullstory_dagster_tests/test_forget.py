@@ -202,7 +202,7 @@ def assert_dbt_is_content(cli: Run, folder: Path) -> None:
     before = marts(folder / "data")
     code = (
         "from fullstory_dagster.defs.dbt.project import DbtProject\n"
-        "from fullstory_dagster.ingest.ingestion import open_ingestion\n"
+        "from fullstory_dagster.ingest.opening import open_ingestion\n"
         "from fullstory_dagster.settings import read_settings\n"
         "s = read_settings()\n"
         "b = DbtProject(s).build(open_ingestion(s).warehouse, full_refresh=True)\n"

@@ -10,7 +10,8 @@ from typing import Any
 
 from dagster_duckdb import DuckDBResource
 
-from fullstory_dagster.ingest.ingestion import Ingestion, open_ingestion
+from fullstory_dagster.ingest.ingestion import Ingestion
+from fullstory_dagster.ingest.opening import open_ingestion
 from fullstory_dagster.settings import Settings
 
 

@@ -24,7 +24,6 @@ from fullstory_dagster.api import (
     ListedBundle,
     RateLimiter,
     RetryPolicy,
-    SystemClock,
     Timeouts,
     base_url_of_key,
     cover_window,
@@ -49,20 +48,14 @@ from fullstory_dagster.ingest.stripping import strip_bundle, strip_file
 from fullstory_dagster.parse.bundle import BATCH_SCHEMA, REJECT_SCHEMA, BundleParser
 from fullstory_dagster.parse.columns import NamesSeen
 from fullstory_dagster.parse.privacy import PrivacyPolicy
-from fullstory_dagster.parse.promotion import promote_fields
 from fullstory_dagster.parse.twins import TwinNumbering
 from fullstory_dagster.settings import Settings
 from fullstory_dagster.store.attempts import AttemptLog
 from fullstory_dagster.store.bundles import BundleFile, BundleStore, StoredBundle
 from fullstory_dagster.store.catalog_ledger import CatalogLedger
 from fullstory_dagster.store.dataset import EventDataset, ParsedWindow
-from fullstory_dagster.store.file import DatabaseFile
 from fullstory_dagster.store.forgotten import ForgottenList
 from fullstory_dagster.store.lake import Lake
-from fullstory_dagster.store.named_locks import CatalogLocks, FileLocks, NamedLocks
-from fullstory_dagster.store.objects import LocalStore
-from fullstory_dagster.store.opening import open_database
-from fullstory_dagster.store.remote_objects import RemoteStore
 from fullstory_dagster.store.snapshot import ReadSnapshot
 from fullstory_dagster.store.warehouse import Load, Warehouse
 from fullstory_dagster.store.window_locks import WindowLocks
@@ -495,56 +488,6 @@ class Ingestion:
         with suppress(OSError, FullStoryError):
             self.attempts.record_failure(window, stage, told, self.clock.now())
         return told
-
-
-def open_ingestion(settings: Settings, clock: Clock | None = None, *, patience_s: float | None = None) -> Ingestion:
-    """Put the parts together as the settings say. Opens nothing yet.
-
-    Args:
-        settings: of the account.
-        clock: the time, by default the system's.
-        patience_s: for a caller who cannot wait for an object store for minutes.
-
-    Raises:
-        SettingsError: what reaches the object store is not installed, or the environment does not say enough for it.
-    """
-    here = LocalStore(settings.store_dir)
-    is_here = isinstance(settings.store, Path)
-    objects = here if is_here else RemoteStore(str(settings.store), here, patience_s)
-    database = open_database(
-        settings.warehouse,
-        lake_files=settings.lake_files,
-        scratch=settings.scratch_dir,
-        lock_timeout_s=settings.lock_timeout_s,
-        memory_limit=settings.duckdb_memory_limit,
-        threads=settings.duckdb_threads,
-    )
-    warehouse = Warehouse(
-        database, settings.schema, load_memory_limit=settings.load_memory_limit, promote=promote_fields
-    )
-
-    def new_locks() -> NamedLocks:
-        if isinstance(database, Lake):
-            return CatalogLocks(database.server, str(settings.store))
-        return FileLocks(settings.store_dir / "locks")
-
-    snapshot = None
-    if isinstance(database, DatabaseFile):
-        every = timedelta(minutes=settings.snapshot_minutes)
-        snapshot = ReadSnapshot(settings.data_dir / "read", warehouse, database, every)
-    return Ingestion(
-        settings=settings,
-        bundles=BundleStore(
-            objects, settings.schema, max_bytes=settings.max_bundle_bytes, max_ratio=settings.max_bundle_ratio
-        ),
-        dataset=EventDataset(objects),
-        warehouse=warehouse,
-        snapshot=snapshot,
-        attempts=AttemptLog(objects, settings.schema, at_hand=None if is_here else here),
-        window_locks=WindowLocks(new_locks(), settings.lock_timeout_s),
-        forgotten=ForgottenList(objects, new_locks, lock_timeout_s=settings.lock_timeout_s),
-        clock=clock or SystemClock(),
-    )
 
 
 _DONE = {"fetch": "fetched", "parse": "parsed", "append": "loaded"}

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from benchmarks import scaling_page
 from benchmarks.__main__ import quick_parts
 from benchmarks.growth import BUDGETS
 from benchmarks.table import GROSS, PAGE, Row, page, usual
@@ -48,6 +49,11 @@ def test_no_ratio_is_much_worse_than_usual(part: str, tmp_path: Path) -> None:
 
 def test_the_committed_page_is_made_of_what_was_measured() -> None:
     assert PAGE.read_text(encoding="utf-8") == page()
+
+
+def test_the_numbers_on_scaling_are_what_was_measured() -> None:
+    page = scaling_page.PAGE.read_text(encoding="utf-8")
+    assert page == scaling_page.renewed(page)
 
 
 def test_a_ratio_says_how_much_worse_it_is_and_whether_its_goal_is_met() -> None:

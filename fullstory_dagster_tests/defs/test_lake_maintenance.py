@@ -10,7 +10,7 @@ import pytest
 
 from fullstory_dagster.defs.lake_maintenance import build_lake_maintenance
 from fullstory_dagster.defs.resources import FullStoryAccount
-from fullstory_dagster.ingest.ingestion import open_ingestion
+from fullstory_dagster.ingest.opening import open_ingestion
 from fullstory_dagster.settings import Settings
 from fullstory_dagster.warehouse_location import read_location
 from fullstory_dagster_tests.postgres import PostgresServer

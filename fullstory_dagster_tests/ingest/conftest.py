@@ -11,7 +11,8 @@ from typing import Any
 
 import pytest
 
-from fullstory_dagster.ingest.ingestion import Ingestion, open_ingestion
+from fullstory_dagster.ingest.ingestion import Ingestion
+from fullstory_dagster.ingest.opening import open_ingestion
 from fullstory_dagster.settings import Settings
 from fullstory_dagster.simulator.config import SimulatorConfig
 from fullstory_dagster.simulator.process import SimulatorProcess

@@ -15,7 +15,8 @@ from typing import Any
 import pytest
 
 from fullstory_dagster.fields import FIELDS, FIELDS_BY_NAME, LEGACY_NAMES
-from fullstory_dagster.ingest.ingestion import Ingestion, open_ingestion
+from fullstory_dagster.ingest.ingestion import Ingestion
+from fullstory_dagster.ingest.opening import open_ingestion
 from fullstory_dagster.ingest.sync import sync
 from fullstory_dagster.settings import Settings
 from fullstory_dagster.simulator.config import SimulatorConfig, parse_instant

@@ -15,7 +15,8 @@ import pytest
 from fullstory_dagster.errors import ErasureBusyError, PermanentError
 from fullstory_dagster.forgotten import Given
 from fullstory_dagster.ingest.forget import Receipt, find_person, forget
-from fullstory_dagster.ingest.ingestion import Ingestion, open_ingestion
+from fullstory_dagster.ingest.ingestion import Ingestion
+from fullstory_dagster.ingest.opening import open_ingestion
 from fullstory_dagster.ingest.sync import reset, sync
 from fullstory_dagster.settings import Settings
 from fullstory_dagster.simulator.config import SimulatorConfig

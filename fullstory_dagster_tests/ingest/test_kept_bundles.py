@@ -13,7 +13,8 @@ from pathlib import Path
 import pytest
 
 from fullstory_dagster.errors import WarehouseMismatchError
-from fullstory_dagster.ingest.ingestion import Ingestion, open_ingestion
+from fullstory_dagster.ingest.ingestion import Ingestion
+from fullstory_dagster.ingest.opening import open_ingestion
 from fullstory_dagster.ingest.sync import reset, sync
 from fullstory_dagster.settings import Settings
 from fullstory_dagster.simulator.config import SimulatorConfig

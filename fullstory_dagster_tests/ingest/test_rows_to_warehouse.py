@@ -16,7 +16,8 @@ from hypothesis import strategies as st
 
 from fullstory_dagster.errors import BundleFormatError
 from fullstory_dagster.fields import FIELDS
-from fullstory_dagster.ingest.ingestion import Ingestion, open_ingestion
+from fullstory_dagster.ingest.ingestion import Ingestion
+from fullstory_dagster.ingest.opening import open_ingestion
 from fullstory_dagster.settings import Settings
 from fullstory_dagster.store.bundles import StoredBundle
 from fullstory_dagster.store.warehouse import Load

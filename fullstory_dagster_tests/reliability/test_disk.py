@@ -13,7 +13,8 @@ import pytest
 
 from fullstory_dagster import disk
 from fullstory_dagster.errors import DiskFullError, FullStoryError
-from fullstory_dagster.ingest.ingestion import Ingestion, open_ingestion
+from fullstory_dagster.ingest.ingestion import Ingestion
+from fullstory_dagster.ingest.opening import open_ingestion
 from fullstory_dagster.settings import Settings
 from fullstory_dagster.simulator.config import SimulatorConfig
 from fullstory_dagster.simulator.process import SimulatorProcess

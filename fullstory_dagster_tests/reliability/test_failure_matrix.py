@@ -24,7 +24,8 @@ import pytest
 from fullstory_dagster.api import FAILURES as TABLE
 from fullstory_dagster.api import FileLedger, FullStoryClient, RateLimiter, RetryPolicy
 from fullstory_dagster.errors import FullStoryError
-from fullstory_dagster.ingest.ingestion import Ingestion, open_ingestion
+from fullstory_dagster.ingest.ingestion import Ingestion
+from fullstory_dagster.ingest.opening import open_ingestion
 from fullstory_dagster.settings import Settings
 from fullstory_dagster.simulator.config import SimulatorConfig
 from fullstory_dagster.simulator.faults import route_of

@@ -25,7 +25,7 @@ import os, sys
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
 from fullstory_dagster.errors import TransientError
-from fullstory_dagster.ingest.ingestion import open_ingestion
+from fullstory_dagster.ingest.opening import open_ingestion
 from fullstory_dagster.settings import read_settings
 from fullstory_dagster.windows import Window
 
@@ -45,7 +45,7 @@ with ingestion.client() as client:
 HOLD_A_WINDOW = """
 import os, sys
 from pathlib import Path
-from fullstory_dagster.ingest.ingestion import open_ingestion
+from fullstory_dagster.ingest.opening import open_ingestion
 from fullstory_dagster.settings import read_settings
 
 ingestion = open_ingestion(read_settings(dotenv=Path(os.devnull)))

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from fullstory_dagster.api import Limit, RateLimiter, SystemClock
-from fullstory_dagster.ingest.ingestion import open_ingestion
+from fullstory_dagster.ingest.opening import open_ingestion
 from fullstory_dagster.settings import Settings
 from fullstory_dagster.simulator.config import SimulatorConfig
 from fullstory_dagster.simulator.process import SimulatorProcess
