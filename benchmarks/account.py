@@ -26,10 +26,13 @@ def keep_bundle(ingestion: Ingestion, window: Window, source: Path) -> None:
     """Make a copy of the file the window's bundle, as a fetch would."""
     with ingestion.bundles.receive() as scratch:
         shutil.copyfile(source, scratch)
+        digest = hashlib.sha256()
         with scratch.open("rb") as file:
-            digest = hashlib.sha256(file.read()).hexdigest()
+            # Not all at once: the process's memory is measured.
+            while read := file.read(1 << 20):
+                digest.update(read)
         size = scratch.stat().st_size
-        file_kept = ingestion.bundles.publish_file(window, scratch, export_id="1", size=size, sha256=digest)
+        file_kept = ingestion.bundles.publish_file(window, scratch, export_id="1", size=size, sha256=digest.hexdigest())
     ingestion.bundles.publish(
         StoredBundle(
             window=window,

@@ -10,7 +10,7 @@ import itertools
 import os
 import re
 import shutil
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager, nullcontext, suppress
 from pathlib import Path
 
 import duckdb
@@ -241,6 +241,9 @@ class Lake:
             )
 
     def _scratch_of_this_process(self) -> Path:
+        # DuckDB makes the last folder only, and that when it needs it. A reader who never does may have no data dir.
+        with suppress(OSError):
+            self._scratch.mkdir(parents=True, exist_ok=True)
         return self._scratch / f"{os.getpid()}-{next(_CONNECTIONS)}"
 
     def _delete_scratch_of_the_dead(self) -> None:

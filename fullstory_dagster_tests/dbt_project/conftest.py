@@ -40,7 +40,7 @@ def lake(postgres: PostgresServer, tmp_path: Path, monkeypatch: pytest.MonkeyPat
         monkeypatch.delenv(name, raising=False)
     location = f"ducklake:postgres:{postgres.conninfo(postgres.new_database())}"
     monkeypatch.setenv("FULLSTORY_WAREHOUSE", location)
-    monkeypatch.setenv("FULLSTORY_SCRATCH_DIR", str(tmp_path / "scratch"))
+    monkeypatch.setenv("FULLSTORY_SCRATCH_DIR", str(tmp_path / "not" / "there" / "scratch"))
     monkeypatch.setenv("DBT_TARGET_PATH", str(tmp_path / "target"))
     monkeypatch.setenv("DBT_LOG_PATH", str(tmp_path / "logs"))
     monkeypatch.setenv("DO_NOT_TRACK", "1")

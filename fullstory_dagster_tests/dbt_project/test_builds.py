@@ -58,6 +58,8 @@ def test_on_a_lake_they_do_so_too(lake: TestWarehouse) -> None:
         for number in numbers:
             lake.load(day(number), events)
         lake.build()
+    # Where DuckDB goes on when memory runs out, which it cannot make itself.
+    assert (lake.path / "not" / "there").is_dir()
     built = lake.marts()
     assert len(built["session_timeline"]) == len(events)
     assert lake.marks() == dict.fromkeys(MARTS, 5)

@@ -362,3 +362,23 @@ def test_a_query_that_takes_long_runs_through_a_load_and_sees_nothing_of_it(load
         reader.join(30)
     assert counts
     assert all(seen in ([50] * 3, [20] * 3) for seen in counts), counts
+
+
+@pytest.mark.parametrize("read_only", [True, False])
+def test_a_query_that_needs_more_than_memory_goes_on_in_the_scratch_folder(
+    loader: Loader, postgres: PostgresServer, tmp_path: Path, read_only: bool
+) -> None:
+    ready(loader, 1)
+    loader.append()
+    scratch = tmp_path / "not" / "there" / "yet"
+    lake = Lake(lake_of(loader).catalog, lake_of(loader).files, scratch=scratch, memory_limit="30MB", threads=1)
+    connection = lake.connect(read_only=read_only)
+    try:
+        sorted_ = (
+            "SELECT md5(i::VARCHAR) AS text, row_number() OVER (ORDER BY md5(i::VARCHAR)) AS n FROM range(400000) t(i)"
+        )
+        (n_rows,) = connection.execute(f"SELECT count(text || n) FROM ({sorted_})").fetchone() or (0,)
+    finally:
+        connection.close()
+    assert n_rows == 400_000
+    assert list(scratch.glob("*")) == []
