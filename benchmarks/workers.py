@@ -12,7 +12,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from pathlib import Path
 
-from benchmarks.backfill import served, sync
+from benchmarks.backfill import pack, served, sync
 from benchmarks.table import Row
 from benchmarks.warehouses import KINDS, lake_catalog
 
@@ -29,6 +29,7 @@ def measure(folder: Path, n_windows: int, n_events: int, n_workers: Sequence[int
     section = f"Workers, {n_windows} windows of {n_events:,} events, without models"
     rates: dict[tuple[str, int], float] = {}
     with served(folder, n_windows, n_events) as simulator:
+        pack(folder / "packed", simulator.url, n_windows)
         for kind in KINDS:
             for n in n_workers:
                 rate = _rate(folder / f"{kind} {n}", simulator.url, kind, n_windows, n)
