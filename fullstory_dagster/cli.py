@@ -408,7 +408,7 @@ def _finish(ingestion: Ingestion, summary: SyncSummary, no_dbt: bool, as_json: b
     if not no_dbt:
         # Also when there was nothing to build: an earlier build may have come too soon after the last copy.
         ingestion.publish_snapshot_if_due()
-    if summary.failed or (dbt and dbt["failures"]):
+    if summary.failed or summary.not_deleted or (dbt and dbt["failures"]):
         raise typer.Exit(1)
 
 

@@ -78,6 +78,8 @@ def print_summary(console: Console, summary: SyncSummary, dbt: str | None) -> No
         console.print(f"  deleted {_named(summary.expired)}: FULLSTORY_KEEP_EVENTS_DAYS", soft_wrap=True, markup=False)
     for window, reason in summary.failed.items():
         console.print(Text(f"  failed {window}: {reason}", style="red"), soft_wrap=True)
+    if summary.not_deleted:
+        console.print(Text(f"  {summary.not_deleted}", style="red"), soft_wrap=True)
     if dbt:
         console.print(dbt, soft_wrap=True, markup=False)
 
@@ -92,6 +94,7 @@ def summary_object(summary: SyncSummary, dbt: dict[str, Any] | None) -> dict[str
         "skipped": [{"window": _range(window), "reason": why} for window, why in summary.skipped.items()],
         "failed": [{"window": _range(window), "reason": why} for window, why in summary.failed.items()],
         "expired": [_range(window) for window in summary.expired],
+        "not_deleted": summary.not_deleted,
         "rows": summary.n_rows,
         "seconds": round(summary.seconds, 3),
         "dbt": dbt,

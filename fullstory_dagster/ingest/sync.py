@@ -11,6 +11,7 @@ from datetime import datetime
 from fullstory_dagster.errors import (
     AuthenticationError,
     ClockAheadError,
+    FullStoryError,
     StoreRefusedError,
     StoreUnreachableError,
     UsageError,
@@ -53,6 +54,7 @@ class SyncSummary:
         skipped: windows left as they are, with the reason.
         failed: windows that failed, with the sentence; what the warehouse held of them is still there.
         expired: windows whose events were deleted because the time to keep them is up.
+        not_deleted: why something whose time is up is still there, as a sentence; None if nothing is.
         seconds: wall time, dbt not included.
     """
 
@@ -60,6 +62,7 @@ class SyncSummary:
     skipped: dict[Window, str] = field(default_factory=dict)
     failed: dict[Window, str] = field(default_factory=dict)
     expired: list[Window] = field(default_factory=list)
+    not_deleted: str | None = None
     seconds: float = 0.0
 
     @property
@@ -207,12 +210,20 @@ def _load_each(
             if isinstance(ended.error, _ENDS_THE_SYNC):
                 break
         else:
-            summary.expired = delete_expired_events(ingestion)
+            _delete_what_is_due(ingestion, summary)
     tried = {load.window for load in summary.loaded} | summary.skipped.keys() | summary.failed.keys()
     summary.skipped.update({window: "not tried after that failure" for window in windows if window not in tried})
-    if summary.loaded:
-        delete_old_bundles(ingestion)
     summary.seconds = time.perf_counter() - started
+
+
+def _delete_what_is_due(ingestion: Ingestion, summary: SyncSummary) -> None:
+    try:
+        summary.expired = delete_expired_events(ingestion)
+        if summary.loaded:
+            delete_old_bundles(ingestion)
+    except (FullStoryError, OSError) as error:
+        # What was loaded is loaded, and its models are still to be built.
+        summary.not_deleted = f"What was to be deleted by now is not; the next sync tries again: {sentence_of(error)}"
 
 
 def _let_go(ingestion: Ingestion, windows: list[Window]) -> None:

@@ -10,12 +10,13 @@ from typing import Any
 import pytest
 
 from fullstory_dagster.defs.checks import quiet_windows
-from fullstory_dagster.errors import SettingsError
+from fullstory_dagster.errors import SettingsError, StoreRefusedError
 from fullstory_dagster.ingest.gaps import find_gaps
 from fullstory_dagster.ingest.retention import delete_expired_events, delete_old_bundles
 from fullstory_dagster.ingest.status import read_status
 from fullstory_dagster.ingest.sync import reset, sync
 from fullstory_dagster.store.audit import audit_windows
+from fullstory_dagster.store.bundles import BundleStore
 
 from .conftest import N_EVENTS_A_DAY, MakeIngestion, SettableClock, day
 from .test_ingestion import hours, load
@@ -42,6 +43,26 @@ def test_old_bundles_go_when_their_window_is_loaded_and_settled(
     assert delete_old_bundles(ingestion) == 2
     assert [number for number in (1, 2, 3, 4) if ingestion.bundles.get(day(number))] == [2, 3]
     assert delete_old_bundles(make_ingestion(**anywhere)) == 0
+
+
+def test_what_cannot_be_deleted_costs_no_window_that_was_loaded(
+    make_ingestion: MakeIngestion, clock: SettableClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ingestion = make_ingestion(keep_bundles_days=3)
+    load(ingestion, 1)
+    clock.at = day(2).end + timedelta(days=3, seconds=1)
+
+    def refuse(*_: object) -> None:
+        raise StoreRefusedError("The bucket answers 403 to a deletion.")
+
+    monkeypatch.setattr(BundleStore, "delete", refuse)
+    summary = sync(ingestion, start=day(2).start, end=day(3).start)
+    assert [load.window for load in summary.loaded] == [day(2)]
+    assert summary.not_deleted is not None
+    assert summary.not_deleted.endswith("the next sync tries again: The bucket answers 403 to a deletion.")
+    monkeypatch.undo()
+    assert sync(ingestion, start=day(3).start, end=day(4).start).not_deleted is None
+    assert [number for number in (1, 2, 3) if ingestion.bundles.get(day(number))] == [3]
 
 
 def test_events_past_their_time_go_with_their_parquet_and_the_load_log_says_so(
