@@ -89,6 +89,11 @@ def test_a_reason_with_brackets_is_printed_as_it_is(console: Console) -> None:
     assert said(console)[1].endswith("see [/etc/x] and [b]")
 
 
+def test_what_could_not_be_deleted_is_said_below_the_windows(console: Console) -> None:
+    print_summary(console, SyncSummary(not_deleted="What was to be deleted by now is not: [403]."), None)
+    assert said(console)[1].strip() == "What was to be deleted by now is not: [403]."
+
+
 def test_what_visitors_typed_is_no_markup(console: Console) -> None:
     print_rows(
         console,
@@ -113,6 +118,7 @@ def test_a_program_gets_windows_in_order_with_times_in_rfc_3339() -> None:
         "skipped": [],
         "failed": [{"window": {"start": "2026-06-03T00:00:00Z", "end": "2026-06-04T00:00:00Z"}, "reason": "No."}],
         "expired": [],
+        "not_deleted": None,
         "rows": 2400,
         "seconds": 1.235,
         "dbt": None,
