@@ -7,8 +7,10 @@
         window was loaded again and the session may have left it). The windows of a touched session are the pending
         ones and those the sessions table knows it by: every window that is not pending is reflected there.
 
-        All three conditions on window_start are joins with a handful of windows, so that the engine can skip the rest
-        of the table (DuckDB pushes them into the scan and skips row groups).
+        All three conditions on window_start are semi-joins with a handful of windows, so that the engine can skip the
+        rest of the table (DuckDB pushes them into the scan and skips row groups). As inner joins they are the same rows,
+        but where DuckDB knows little of a table, as of a lake's, it takes the events that a model's filter leaves for
+        the smaller side, and reads all of them.
 
         Args:
             events: relation of events, with window_start.
@@ -43,10 +45,14 @@
             known.first_window_start,
             known.last_window_start
         from {{ sessions }} as known
-        inner join touched_sessions
-            on
-                known.user_id = touched_sessions.user_id
-                and known.session_id = touched_sessions.session_id
+        where
+            exists (
+                select 1
+                from touched_sessions
+                where
+                    touched_sessions.user_id = known.user_id
+                    and touched_sessions.session_id = known.session_id
+            )
     ),
 
     windows_to_read as (
@@ -62,12 +68,15 @@
 
     select events.*
     from {{ events }} as events
-    inner join windows_to_read
-        on events.window_start = windows_to_read.window_start
-    inner join touched_sessions
-        on
-            events.user_id = touched_sessions.user_id
-            and events.session_id = touched_sessions.session_id
+    where
+        events.window_start in (select windows_to_read.window_start from windows_to_read)
+        and exists (
+            select 1
+            from touched_sessions
+            where
+                touched_sessions.user_id = events.user_id
+                and touched_sessions.session_id = events.session_id
+        )
     {%- endif %}
 {% endmacro %}
 
