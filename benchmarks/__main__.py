@@ -28,7 +28,8 @@ def full_parts(n_events: int, window_events: int, rounds: int) -> dict[str, Call
         "wide": lambda folder: loading.measure(folder, (WIDE,), n_events, rounds),
         "memory": lambda folder: loading.measure_memory(folder, n_events),
         "growth": lambda folder: growth.measure(folder, window_events, 10, 100),
-        "scaling": lambda folder: scaling.measure(folder, window_events, 10, (1, 10, 100)),
+        "scaling_file": lambda folder: scaling.measure(folder, "file", window_events, 10, (1, 10, 100)),
+        "scaling_lake": lambda folder: scaling.measure(folder, "lake", window_events, 10, (1, 10, 100)),
         "workers": lambda folder: workers.measure(folder, 40, window_events // 5, (1, 2, 4)),
         "backfill": backfills,
         "overhead": lambda folder: overhead.measure(folder, rounds),
@@ -40,7 +41,7 @@ def quick_parts() -> dict[str, Callable[[Path], Iterator[Row]]]:
     return {
         "loading": lambda folder: loading.measure(folder, (SITE,), 30_000, 1),
         "growth": lambda folder: growth.measure(folder, 5_000, 2, 5),
-        "scaling": lambda folder: scaling.measure(folder, 500, 1, (1, 2)),
+        "scaling_lake": lambda folder: scaling.measure(folder, "lake", 500, 1, (1, 2)),
         "workers": lambda folder: workers.measure(folder, 4, 500, (1, 2)),
         "backfill": lambda folder: backfill.measure_unlimited(folder, 6, 5_000),
         "overhead": lambda folder: overhead.measure(folder, 1),
@@ -73,7 +74,9 @@ def main(
             continue
         of = {
             **dict.fromkeys(("loading", "wide", "memory"), f", {events:,} events a bundle"),
-            **dict.fromkeys(("growth", "scaling", "backfill"), f", {window_events:,} events a window"),
+            **dict.fromkeys(
+                ("growth", "scaling_file", "scaling_lake", "backfill"), f", {window_events:,} events a window"
+            ),
         }.get(part, "")
         how = f"Measured on {datetime.now(timezone.utc):%F} in {(time.monotonic() - started) / 60:.0f} minutes{of}"
         record(part, rows, f"{how}, the best of {rounds}." if part in ("loading", "wide", "overhead") else f"{how}.")

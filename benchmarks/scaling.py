@@ -9,7 +9,8 @@ from __future__ import annotations
 import shutil
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,7 +18,7 @@ from benchmarks.account import keep_bundle, open_account
 from benchmarks.inputs import write_days
 from benchmarks.process import tell, work
 from benchmarks.table import Row
-from benchmarks.warehouses import KINDS, lake_catalog
+from benchmarks.warehouses import lake_catalog
 from fullstory_dagster.store.tables import EVENTS, LOADS, quote, quote_text, table
 from fullstory_dagster_tests.analytics import questions
 from fullstory_dagster_tests.dbt_project.warehouse import MARTS
@@ -35,59 +36,52 @@ _TIMES = 2
 _IDS = ("userid", "sessionid", "pageid", "indvid")
 
 
-def measure(folder: Path, n_events: int, n_windows: int, times: Sequence[int]) -> Iterator[Row]:
-    """Grow a file and a lake, one after the other.
+def measure(folder: Path, kind: str, n_events: int, n_windows: int, times: Sequence[int]) -> Iterator[Row]:
+    """Grow a file or a lake.
 
     Args:
         folder: for the account.
+        kind: one of ``KINDS``.
         n_events: in each window.
         n_windows: of the least size.
-        times: sizes, as multiples of the least one.
+        times: sizes, as multiples of the least one, which is 1.
     """
-    told = {}
-    for kind in KINDS:
-        account = folder / kind
-        if kind == "file":
-            told[kind] = _work(account, "", n_events, n_windows, times)
-        else:
-            with lake_catalog() as warehouse:
-                told[kind] = _work(account, warehouse, n_events, n_windows, times)
-        shutil.rmtree(account)
-    sizes = [str(n) for n in times]
-    section = f"One more window of {n_events:,} events, by size and kind of warehouse"
-    for piece in ("append", "models"):
-        yield from _by_size(section, f"time of {piece}", [(k, [told[k][n][piece] for n in sizes]) for k in KINDS], told)
-    section = f"The {len(questions())} questions of docs/analytics.md, by size and kind of warehouse"
-    yield from _by_size(section, "time", [(k, [sum(told[k][n]["questions"]) for n in sizes]) for k in KINDS], told)
-    largest = sizes[-1]
-    for number, asked in enumerate(questions()):
-        file, lake = (told[kind][largest]["questions"][number] for kind in KINDS)
-        least = told["file"][sizes[0]]["questions"][number]
-        grown = f"in a file with {told['file'][largest]['events'] / 1e6:,.3g} to with "
-        grown += f"{told['file'][sizes[0]]['events'] / 1e6:,.3g} million events"
-        yield Row(section, f"{asked['question']} (`{asked['mart']}`) {grown}", _s(file), _s(least), file / least)
-        yield Row(section, f"{asked['question']} (`{asked['mart']}`) lake to file", _s(lake), _s(file), lake / file)
-    section = "Room on disk, models included"
-    each = [told[kind][largest]["bytes"] / told[kind][largest]["events"] for kind in KINDS]
-    what = f"of a lake with {told['lake'][largest]['events'] / 1e6:,.3g} million events, to a file"
-    yield Row(section, what, f"{each[1]:.0f} bytes an event", f"{each[0]:.0f} bytes an event", each[1] / each[0])
+    with ExitStack() as stack:
+        warehouse = stack.enter_context(lake_catalog()) if kind == "lake" else ""
+        arguments = (folder / "account", warehouse, n_events, n_windows, *times)
+        told = work("benchmarks.scaling", *arguments).told
+    shutil.rmtree(folder / "account")
+    least, *larger = (told[str(n)] for n in times)
+    for section, what, seconds in (
+        (f"One more window of {n_events:,} events, in a {kind} that grows", "time of append", _seconds("append")),
+        (f"One more window of {n_events:,} events, in a {kind} that grows", "time of models", _seconds("models")),
+        (f"The {len(questions())} questions of docs/analytics.md, in a {kind} that grows", "time of all", _all),
+    ):
+        first = seconds(least)
+        for size in larger:
+            now = seconds(size)
+            sizes = f"with {_millions(size)} million events to with {_millions(least)}"
+            yield Row(section, f"{what}, {sizes}", _s(now), _s(first), now / first)
+    largest = larger[-1]
+    sizes = f"with {_millions(largest)} million events to with {_millions(least)}"
+    for asked, now, first in zip(questions(), largest["questions"], least["questions"], strict=True):
+        what = f"{asked['question']} (`{asked['mart']}`), {sizes}"
+        yield Row(section, what, _s(now), _s(first), now / first)
+    now, first = (size["bytes"] / size["events"] for size in (largest, least))
+    section = f"Room of a {kind} that grows, models included"
+    yield Row(section, sizes, f"{now:.0f} bytes an event", f"{first:.0f} bytes an event", now / first)
 
 
-def _work(account: Path, warehouse: str, n_events: int, n_windows: int, times: Sequence[int]) -> dict[str, Any]:
-    return work("benchmarks.scaling", account, warehouse, n_events, n_windows, *times).told
+def _seconds(piece: str) -> Callable[[dict[str, Any]], float]:
+    return lambda size: float(size[piece])
 
 
-def _by_size(section: str, what: str, took: Sequence[tuple[str, list[float]]], told: dict[str, Any]) -> Iterator[Row]:
-    (_, file), (_, lake) = took
-    millions = [f"{size['events'] / 1e6:,.3g}" for size in told["file"].values()]
-    for kind, seconds in took:
-        for size, now in zip(millions[1:], seconds[1:], strict=True):
-            named = f"{what}, in a {kind} with {size} million events to with {millions[0]}"
-            yield Row(section, named, _s(now), _s(seconds[0]), now / seconds[0])
-    for size, in_file, in_lake in zip(millions, file, lake, strict=True):
-        yield Row(
-            section, f"{what}, lake to file with {size} million events", _s(in_lake), _s(in_file), in_lake / in_file
-        )
+def _all(size: dict[str, Any]) -> float:
+    return float(sum(size["questions"]))
+
+
+def _millions(size: dict[str, Any]) -> str:
+    return f"{size['events'] / 1e6:,.3g}"
 
 
 def _grow(folder: Path, warehouse: str, n_events: int, n_windows: int, times: Sequence[int]) -> dict[str, Any]:

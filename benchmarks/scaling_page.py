@@ -9,12 +9,12 @@ from pathlib import Path
 from benchmarks.table import RESULTS, Row
 
 PAGE = RESULTS.parent / "scaling.md"
-PARTS = ("scaling", "workers")
+PARTS = ("scaling_file", "scaling_lake", "workers")
 """What of the benchmarks the page shows."""
 
-_BEGIN = "<!-- measured by python -m benchmarks --only scaling,workers; not typed -->\n"
+_BEGIN = "<!-- measured by python -m benchmarks --only scaling_file,scaling_lake,workers; not typed -->\n"
 _END = "<!-- end of what was measured -->\n"
-_BY_SIZE = re.compile(r"(?P<what>.+), lake to file with (?P<size>\S+) million events")
+_GROWN = re.compile(r"(?P<what>time of \w+), with (?P<size>\S+) million events to with (?P<least>\S+)")
 _BY_WORKERS = re.compile(r"windows a minute with (?P<n>\d+) workers?, into a lake to into a file")
 
 
@@ -29,22 +29,33 @@ def renewed(page: str, folder: Path = RESULTS) -> str:
 
 def measured(folder: Path = RESULTS) -> str:
     """The tables, of what was ever measured."""
-    parts = []
-    for part in PARTS:
-        path = folder / f"{part}.json"
-        if path.exists():
-            kept = json.loads(path.read_text(encoding="utf-8"))
-            table = (_by_size if part == "scaling" else _by_workers)([Row(**row) for row in kept["rows"]])
-            parts.append(f"{table}\n{kept['how']} {kept['surroundings']}\n")
-    return "\n" + "\n".join(parts) + "\n"
+    kept = {part: _kept(folder / f"{part}.json") for part in PARTS}
+    told = [f"{how} {surroundings}" for how, surroundings, _ in kept.values() if how]
+    (_, _, file), (_, _, lake), (_, _, workers) = kept.values()
+    return "\n" + "\n".join([_by_size(file, lake), _by_workers(workers), *(f"{line}\n" for line in told)]) + "\n"
 
 
-def _by_size(rows: list[Row]) -> str:
-    lines = ["| | events, millions | in a file | in a lake | lake to file |", "|---|---|---|---|---|"]
-    for row in rows:
-        if found := _BY_SIZE.fullmatch(row.what):
-            what = f"{row.section.partition(', by size')[0]}: {found['what']}"
-            lines.append(f"| {what} | {found['size']} | {row.reference} | {row.ours} | {row.ratio:.2f} |")
+def _kept(path: Path) -> tuple[str, str, list[Row]]:
+    if not path.exists():
+        return "", "", []
+    part = json.loads(path.read_text(encoding="utf-8"))
+    return part["how"], part["surroundings"], [Row(**row) for row in part["rows"]]
+
+
+def _by_size(file: list[Row], lake: list[Row]) -> str:
+    """A line for each piece and size."""
+    seconds: dict[tuple[str, str], dict[str, str]] = {}
+    for kind, rows in (("file", file), ("lake", lake)):
+        for row in rows:
+            if found := _GROWN.fullmatch(row.what):
+                what = f"{row.section.partition(', in a')[0]}: {found['what']}"
+                seconds.setdefault((what, found["least"]), {})[kind] = row.reference
+                seconds.setdefault((what, found["size"]), {})[kind] = row.ours
+    lines = ["| | events, millions | in a file | in a lake |", "|---|---|---|---|"]
+    lines += [
+        f"| {what} | {size} | {kinds.get('file', '')} | {kinds.get('lake', '')} |"
+        for (what, size), kinds in seconds.items()
+    ]
     return "\n".join(lines) + "\n"
 
 

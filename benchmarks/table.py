@@ -13,7 +13,18 @@ from pathlib import Path
 _DOCS = Path(__file__).parents[1] / "docs"
 PAGE = _DOCS / "benchmarks.md"
 RESULTS = _DOCS / "benchmarks"
-PARTS = ("loading", "wide", "memory", "growth", "scaling", "workers", "backfill", "overhead", "peers")
+PARTS = (
+    "loading",
+    "wide",
+    "memory",
+    "growth",
+    "scaling_file",
+    "scaling_lake",
+    "workers",
+    "backfill",
+    "overhead",
+    "peers",
+)
 """What can be measured by itself, in the order of the page."""
 
 USUAL = Path(__file__).parent / "usual.json"

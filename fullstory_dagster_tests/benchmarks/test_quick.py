@@ -19,7 +19,7 @@ _TRIES = 3
 """Whatever else the machine does makes a ratio worse now and then, and hardly ever so often."""
 
 
-NEED_POSTGRES = ("scaling", "workers")
+NEED_POSTGRES = ("scaling_lake", "workers")
 
 
 @pytest.mark.parametrize(
