@@ -217,7 +217,7 @@ def test_sync_loads_what_is_available_once_and_builds_once(cli: Run, connected: 
     first = cli("sync", "--json")
     assert first.returncode == 0, first.stderr
     summary: dict[str, Any] = json.loads(first.stdout)
-    assert summary.keys() == {"loaded", "skipped", "failed", "expired", "rows", "seconds", "dbt"}
+    assert summary.keys() == {"loaded", "skipped", "failed", "expired", "not_deleted", "rows", "seconds", "dbt"}
     assert [load["window"]["start"] for load in summary["loaded"]] == [
         f"{days_ago(number):%Y-%m-%dT%H:%M:%SZ}" for number in (4, 3, 2)
     ]

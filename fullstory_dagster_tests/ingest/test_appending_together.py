@@ -11,6 +11,7 @@ from fullstory_dagster.errors import BundleMissingError, PermanentError, Warehou
 from fullstory_dagster.ingest import ingestion as module
 from fullstory_dagster.ingest import sync as sync_module
 from fullstory_dagster.ingest.ingestion import Ingestion
+from fullstory_dagster.ingest.opening import open_ingestion
 from fullstory_dagster.ingest.sync import sync
 from fullstory_dagster.simulator.process import SimulatorProcess
 
@@ -88,7 +89,7 @@ def test_a_window_with_too_few_rows_keeps_those_it_had_and_the_others_are_replac
 
 
 def test_a_warehouse_that_is_taken_is_waited_for_once_and_not_for_every_window(ingestion: Ingestion) -> None:
-    elsewhere = module.open_ingestion(ingestion.settings, ingestion.clock)
+    elsewhere = open_ingestion(ingestion.settings, ingestion.clock)
     with elsewhere.warehouse.database.locked():
         outcomes = list(ingestion.append_all(DAYS))
     assert [type(outcome.error) for outcome in outcomes] == [WarehouseLockedError] * 4
