@@ -72,12 +72,11 @@ def main(
             if usual:
                 record_usual(rows)
             continue
-        of = {
-            **dict.fromkeys(("loading", "wide", "memory"), f", {events:,} events a bundle"),
-            **dict.fromkeys(
-                ("growth", "scaling_file", "scaling_lake", "backfill"), f", {window_events:,} events a window"
-            ),
-        }.get(part, "")
+        of = ""
+        if part in ("loading", "wide", "memory"):
+            of = f", {events:,} events a bundle"
+        elif part in ("growth", "scaling_file", "scaling_lake", "backfill"):
+            of = f", {window_events:,} events a window"
         how = f"Measured on {datetime.now(timezone.utc):%F} in {(time.monotonic() - started) / 60:.0f} minutes{of}"
         record(part, rows, f"{how}, the best of {rounds}." if part in ("loading", "wide", "overhead") else f"{how}.")
         if part in scaling_page.PARTS:
