@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from contextlib import suppress
-from typing import TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from fullstory_dagster.errors import RateLimitedError
 from fullstory_dagster.store.postgres import CatalogServer
+
+if TYPE_CHECKING:
+    from psycopg import Connection
 
 T = TypeVar("T")
 
@@ -43,16 +45,9 @@ class CatalogLedger:
 
         with self._server.connected() as connection:
             connection.execute("SELECT set_config('lock_timeout', %s, false)", [f"{_LOCK_WAIT_S}s"])
-            # Two hosts that make it at the same moment: one of them is told that it is there.
-            with suppress(psycopg.errors.UniqueViolation):
-                connection.execute(
-                    f"CREATE TABLE IF NOT EXISTS {_TABLE} (account text PRIMARY KEY, noted text NOT NULL)"
-                )
-            connection.execute(
-                f"INSERT INTO {_TABLE} VALUES (%s, '') ON CONFLICT DO NOTHING",
-                [account],
-            )
             try:
+                _ensure_table(connection)
+                connection.execute(f"INSERT INTO {_TABLE} VALUES (%s, '') ON CONFLICT DO NOTHING", [account])
                 with connection.transaction():
                     row = connection.execute(
                         f"SELECT noted FROM {_TABLE} WHERE account = %s FOR UPDATE", [account]
@@ -67,3 +62,12 @@ class CatalogLedger:
                     f"{_LOCK_WAIT_S} s; end that process if it hangs."
                 ) from None
         return result
+
+
+def _ensure_table(connection: Connection[Any]) -> None:
+    if connection.execute("SELECT to_regclass(%s)", [_TABLE]).fetchone() != (None,):
+        return
+    with connection.transaction():
+        # PostgreSQL's IF NOT EXISTS fails for all but one of those who create at the same moment.
+        connection.execute("SELECT pg_advisory_xact_lock(hashtext(%s))", [_TABLE])
+        connection.execute(f"CREATE TABLE IF NOT EXISTS {_TABLE} (account text PRIMARY KEY, noted text NOT NULL)")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 import time
+from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime, timedelta
 from pathlib import Path
 
@@ -85,6 +86,20 @@ def test_a_penalty_holds_all_hosts_back_and_another_account_none(ledger: Catalog
     assert time.monotonic() - began < 0.5
     RateLimiter(ledger, base_url=URL, api_key="k").acquire("list")
     assert time.monotonic() - began >= 0.5
+
+
+def test_many_who_ask_first_at_the_same_moment_all_get_their_turn(postgres: PostgresServer) -> None:
+    for _ in range(5):
+        catalog = read_location(f"ducklake:postgres:{postgres.conninfo(postgres.new_database())}")
+        assert isinstance(catalog, LakeCatalog)
+        ledger = CatalogLedger(CatalogServer(catalog))
+        with ThreadPoolExecutor(8) as threads:
+            turns = list(threads.map(lambda _, ledger=ledger: ledger.update("a", _one_more), range(8)))
+        assert sorted(turns) == list(range(8))
+
+
+def _one_more(noted: str, _: float) -> tuple[str, int]:
+    return noted + "|", len(noted)
 
 
 def test_an_account_with_a_lake_keeps_its_limit_there(location: str, postgres: PostgresServer, tmp_path: Path) -> None:
