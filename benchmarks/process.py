@@ -25,12 +25,14 @@ class Cost:
         cpu_s: of all threads.
         peak_mb: the most memory the process ever had, MB.
         told: what the work says of itself.
+        output: what a command printed.
     """
 
     wall_s: float
     cpu_s: float
     peak_mb: float = 0.0
     told: dict[str, Any] = field(default_factory=dict)
+    output: str = ""
 
 
 def work(module: str, *arguments: object) -> Cost:
@@ -76,7 +78,8 @@ def command(arguments: Sequence[str], environment: Mapping[str, str] | None = No
     after = resource.getrusage(resource.RUSAGE_CHILDREN)
     if ended.returncode:
         raise RuntimeError(f"{' '.join(arguments)} failed:\n{ended.stdout}\n{ended.stderr}")
-    return Cost(wall, after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime)
+    cpu = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+    return Cost(wall, cpu, output=ended.stdout)
 
 
 def least(costs: Sequence[Cost]) -> Cost:

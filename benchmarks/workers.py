@@ -12,7 +12,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from pathlib import Path
 
-from benchmarks.backfill import pack, served, sync
+from benchmarks.syncs import pack, served, sync
 from benchmarks.table import Row
 from benchmarks.warehouses import KINDS, lake_catalog
 
