@@ -128,7 +128,8 @@ class ColumnReader:
         if _may_be_odd(lines) or not (found := _Colons.of(lines)).is_clear:
             return None
         try:
-            rows = pl.read_ndjson(lines, schema=_SCHEMA)
+            # In one piece each column: what is added to many small ones makes them into one, each time.
+            rows = pl.read_ndjson(lines, schema=_SCHEMA).rechunk()
         except pl.exceptions.PolarsError:
             return None
         if rows.height != (lines.count(b"\n") + (not lines.endswith(b"\n")) if n_rows is None else n_rows):
@@ -157,6 +158,8 @@ class ColumnReader:
     ) -> tuple[pl.Series, bool] | None:
         """What has no column, and whether something that has one is null."""
         n_known, n_known_texts = sum(n_values.values()), sum(n_values[name] for name in _TEXTS)
+        if (found.names, found.texts) == (n_known, n_known_texts):
+            return pl.repeat(None, height, dtype=pl.String, eager=True), False
 
         def n_nulls_beside(rest: bytes, known: _Known) -> int | None:
             """Nulls of what has a column; None if these, the values and the rest are not everything."""
@@ -183,10 +186,10 @@ class ColumnReader:
             n_nulls = n_nulls_beside(rest, learnt)
         if n_nulls is None:
             return None
-        kept = rest.decode().split("\n")[:-1]
-        if len(kept) != height or any(text.count("[") + text.count("{") > MAX_DEPTH for text in kept):
+        kept = _lines_of(rest)
+        if kept.len() != height or (rest.count(b"[") + rest.count(b"{") > MAX_DEPTH and _may_be_deep(kept)):
             return None
-        return pl.Series([None if text == "{}" else text for text in kept], dtype=pl.String), n_nulls > 0
+        return kept.replace("{}", None), n_nulls > 0
 
     def _learn(self, lines: bytes, known: _Known) -> _Known | None:
         """Find names that were not known; None if there are none, or too many."""
@@ -253,6 +256,17 @@ def _may_be_odd(lines: bytes) -> bool:
     return b"\\" in lines and _SURROGATE.search(lines) is not None
 
 
+def _lines_of(text: bytes) -> pl.Series:
+    """Lines that each end with a line feed."""
+    return pl.Series([text[:-1].decode()]).str.split("\n").explode()
+
+
+def _may_be_deep(texts: pl.Series) -> bool:
+    """Whether in one of them so many brackets open that they could stand too deep in one another."""
+    n_brackets = texts.str.count_matches("[", literal=True) + texts.str.count_matches("{", literal=True)
+    return bool((n_brackets > MAX_DEPTH).any())
+
+
 def _are_plain(rows: pl.DataFrame, n_values: dict[str, int]) -> bool:
     checks = [pl.col(name).str.contains(_PLAIN_TIME).all() for name in _TIMES if n_values[name]]
     checks.append((pl.col("EventType") != "").all())
@@ -294,8 +308,12 @@ def _decoder_of(names: list[str]) -> msgspec.json.Decoder[list[msgspec.Struct]]:
 
 def _event_ids(rows: pl.DataFrame, custom_vars: pl.Series) -> pl.Series:
     """As :func:`fullstory_dagster.parse.identity.event_id`, for all rows at once."""
-    values = []
+    parts: list[pl.Expr] = []
+    constant = f"{len(VERSION)}:{VERSION}"
     for name in IDENTITY_COLUMNS:
+        if rows[name].null_count() == rows.height:
+            constant += "0:"
+            continue
         text = pl.col(name)
         if name == "EventStart":
             text = text.str.to_datetime("%Y-%m-%dT%H:%M:%S%.fZ", time_unit="ms").dt.epoch("ms")
@@ -306,8 +324,9 @@ def _event_ids(rows: pl.DataFrame, custom_vars: pl.Series) -> pl.Series:
                 .otherwise(text)
             )
         text = text.cast(pl.String).fill_null("")
-        values += [text.str.len_bytes().cast(pl.String), pl.lit(":"), text]
-    said = rows.select(pl.concat_str([pl.lit(f"{len(VERSION)}:{VERSION}"), *values])).to_series()
+        parts += [pl.lit(constant), text.str.len_bytes().cast(pl.String), pl.lit(":"), text]
+        constant = ""
+    said = rows.select(pl.concat_str([*parts, pl.lit(constant)])).to_series()
     md5 = hashlib.md5
     ids = [
         md5((text + variables).encode(), usedforsecurity=False).hexdigest()
@@ -324,12 +343,12 @@ def _variables(custom_vars: pl.Series) -> list[str]:
     rows: list[int] = []
     names: list[str] = []
     values: list[msgspec.Raw] = []
-    for row, text in enumerate(custom_vars):
-        if text is not None and '"evt_' in text:
-            said = _decode_row(text)  # in the order of names already
-            rows += repeat(row, len(said))
-            names += said
-            values += said.values()
+    at = custom_vars.str.contains('"evt_', literal=True).arg_true()
+    for row, text in zip(at, custom_vars.gather(at), strict=True):
+        said = _decode_row(text)  # in the order of names already
+        rows += repeat(row, len(said))
+        names += said
+        values += said.values()
     variables = [""] * len(custom_vars)
     if not names:
         return variables

@@ -167,6 +167,32 @@ def test_no_text_deceives_the_counting(examples: Counter[str], texts: list[str],
     examples["texts that look like JSON, read at once as one by one or not at all"] += 1
 
 
+damage = st.one_of(
+    st.binary(min_size=1, max_size=2).filter(lambda damage: b"\n" not in damage),
+    st.sampled_from(rb'null \u0000 \ud800 \u00 \x41 1e5 -0 01 1. .5 +1 NaN "" , "a":1, {} [] } /**/'.split()),
+    st.sampled_from([b"\xc3\x28", b"\xed\xa0\x80", b"\xf4\x90\x80\x80", b"\xc0\x80"]),
+)
+
+
+@pytest.mark.slow
+@pytest.mark.soak
+@settings(max_examples=count(1500, full=30_000))
+@given(at=st.integers(min_value=0), damage=damage, n_replaced=st.integers(0, 6))
+def test_no_damage_to_a_row_without_variables_goes_unseen(
+    examples: Counter[str], at: int, damage: bytes, n_replaced: int
+) -> None:
+    # There polars is the only one who reads the row.
+    plain = compact(event(PageName='a "b" é', EventCumulativeLayoutShift=0.1, ReqStatus=-1)).encode()
+    at %= len(plain)
+    text = plain[:at] + damage + plain[at + n_replaced :]
+    got = ColumnReader().read(text)
+    if got is not None:
+        rows, rejects = read_one_by_one([text], 0, keep_text=True)
+        assert not rejects
+        assert got.equals(rows.drop("_n_misfit"))
+    examples["damaged rows without variables, read at once as one by one or not at all"] += 1
+
+
 def test_names_are_learnt_as_they_come_and_kept_in_their_order() -> None:
     reader = ColumnReader()
     for row in (event(evt_b=1), event(evt_a=2, evt_b=3), event(evt_c=4, evt_a=5)):
