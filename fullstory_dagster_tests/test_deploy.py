@@ -82,9 +82,12 @@ def test_services_start_programs_of_the_image() -> None:
         if service["image"].startswith("fullstory-dagster")
     }
     assert len(services) == 6
-    [image_command] = re.findall(r"^CMD (\[.*\])$", (DEPLOY / "Dockerfile").read_text(), re.MULTILINE)
+    image = (DEPLOY / "Dockerfile").read_text()
+    [image_command] = re.findall(r"^CMD (\[.*\])$", image, re.MULTILINE)
+    [parse] = re.findall(r"^RUN .* (dagster .*) \\$", image, re.MULTILINE)
     commands = [
         json.loads(image_command),
+        parse.split(),
         *(service["command"] for service in services.values() if "command" in service),
     ]
     commands += [service["healthcheck"]["test"][1:] for service in services.values() if "healthcheck" in service]
@@ -407,7 +410,6 @@ with dg.DagsterInstance.get() as instance:
 
     for name in names:
         folder = tmp_path / f"{name}_data"
-        assert (folder / "dbt" / "published" / "manifest.json").exists()
         with duckdb.connect(str(folder / "warehouse.duckdb"), read_only=True) as connection:
             schemas = {
                 row[0] for row in connection.execute("SELECT DISTINCT schema_name FROM duckdb_tables()").fetchall()

@@ -8,7 +8,7 @@ import dagster as dg
 import pytest
 import yaml
 
-from fullstory_dagster.defs.dbt.project import PROJECT_DIR
+from fullstory_dagster.defs.dbt.parsed import PROJECT_DIR
 from fullstory_dagster.defs.history import report_loads_to_home
 from fullstory_dagster.defs.home import PROJECT_ROOT, prepare_home
 from fullstory_dagster.defs.names import WAREHOUSE_POOL

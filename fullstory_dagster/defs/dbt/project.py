@@ -15,21 +15,23 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from dagster import AssetKey
-from filelock import FileLock
 
+from fullstory_dagster.defs.dbt.parsed import PROJECT_DIR, kept
 from fullstory_dagster.defs.dbt.results import TestResult, keep_results, results_of
 from fullstory_dagster.defs.names import asset_key
-from fullstory_dagster.disk import disk_error, is_writable
+from fullstory_dagster.disk import disk_error
 from fullstory_dagster.errors import FullStoryError
 from fullstory_dagster.settings import Settings
 from fullstory_dagster.store.objects import LocalStore
 from fullstory_dagster.store.warehouse import Warehouse
-from fullstory_dagster.warehouse_location import LAKE_PREFIX, LakeCatalog
+from fullstory_dagster.warehouse_location import LAKE_PREFIX, LakeCatalog, catalog_name
 
 if TYPE_CHECKING:
+    from dbt.contracts.graph.manifest import Manifest
+
     from fullstory_dagster.defs.dbt.lineage import Sources
 
-PROJECT_DIR = Path(__file__).resolve().parents[3] / "dbt_project"
+_COLUMN_SOURCES = "column_sources.json"
 
 Event = dict[str, Any]
 
@@ -76,48 +78,51 @@ class DbtProject:
         self.settings = settings
         self.target = settings.data_dir / "dbt"
 
-    @property
-    def manifest_path(self) -> Path:
-        """The manifest that others read: dbt writes its own in place, piece by piece, at every build."""
-        return self.target / "published" / "manifest.json"
-
     def manifest(self) -> dict[str, Any]:
-        """The manifest, made anew only if a file of the project is newer."""
-        self.target.mkdir(parents=True, exist_ok=True)
-        with FileLock(self.target / ".manifest.lock"):
-            if not _is_fresh(self.manifest_path):
-                self._invoke(["parse"])
-                self._publish_manifest()
-            manifest: dict[str, Any] = json.loads(self.manifest_path.read_text())
+        """The manifest, made anew only if a file of the project has changed."""
+        manifest: dict[str, Any] = json.loads((self._parsed() / "manifest.json").read_text())
         return manifest
 
-    @property
-    def column_sources_path(self) -> Path:
-        """Beside the project, where that can be written to: what a column is made of is the same for all accounts."""
-        target = PROJECT_DIR / "target"
-        return (target if is_writable(target) else self.target) / "column_sources.json"
-
     def column_sources(self, manifest: dict[str, Any]) -> Sources:
-        """What columns of the manifest's models are made of, traced anew only if a file of the project is newer.
+        """What columns of the manifest's models are made of, traced anew only if a file of the project has changed.
 
         dbt compiles the models against an empty database in memory: the warehouse may be held by somebody, or not be
         there yet. Without lineage, because a model cannot be compiled so, everything else works.
         """
-        path = self.column_sources_path
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with FileLock(path.with_name(".column_sources.lock")):
-            if not _is_fresh(path):
-                # Only here: the SQL parser takes longer to import than most commands run.
-                from fullstory_dagster.defs.dbt.lineage import column_sources
 
-                scratch = path.with_suffix(f".{os.getpid()}")
-                scratch.write_text(json.dumps(column_sources(manifest, self._compiled(path.parent))))
-                scratch.replace(path)
-            sources: Sources = json.loads(path.read_text())
+        def trace(folder: Path) -> None:
+            # Only here: the SQL parser takes longer to import than most commands run.
+            from fullstory_dagster.defs.dbt.lineage import column_sources
+
+            traced = column_sources(manifest, self._compiled(folder))
+            (folder / _COLUMN_SOURCES).write_text(json.dumps(traced))
+
+        # What a column is made of is the same for all accounts.
+        sources: Sources = json.loads((kept("lineage", (), self.target, trace) / _COLUMN_SOURCES).read_text())
         return sources
 
+    def _parsed(self) -> Path:
+        """Folder of the manifest, for others to read and for dbt."""
+        warehouse = self.settings.warehouse
+        # These stand in the manifest.
+        names = (type(warehouse).__name__, catalog_name(warehouse), self.settings.schema)
+
+        def parse(folder: Path) -> None:
+            self._invoke(["parse"], target=folder)
+
+        return kept("parsed", names, self.target, parse)
+
+    def _manifest_for_dbt(self) -> Manifest:
+        from dbt.contracts.graph.manifest import Manifest
+
+        # Read each time, because a run writes into it.
+        manifest = Manifest.from_msgpack((self._parsed() / "partial_parse.msgpack").read_bytes())
+        manifest.build_flat_graph()  # type: ignore[no-untyped-call]
+        return manifest
+
     def _compiled(self, folder: Path) -> dict[str, str]:
-        target = folder / "compiled_for_lineage"
+        folder.mkdir(parents=True)
+        target = folder / "compiled"
         try:
             self._invoke(["compile"], target=target, warehouse=":memory:")
             nodes = json.loads((target / "manifest.json").read_text())["nodes"].values()
@@ -167,7 +172,7 @@ class DbtProject:
             arguments.append("--full-refresh")
         with warehouse.database.locked():
             warehouse.database.create()
-            build = self._invoke(arguments, on_event)
+            build = self._invoke(arguments, on_event, manifest=self._manifest_for_dbt())
             keep_results(LocalStore(self.target), build.tests, is_whole=not select)
         return build
 
@@ -182,6 +187,7 @@ class DbtProject:
         arguments: Sequence[str],
         on_event: Callable[[Event], None] | None = None,
         *,
+        manifest: Manifest | None = None,
         target: Path | None = None,
         warehouse: str | None = None,
     ) -> DbtBuild:
@@ -201,7 +207,7 @@ class DbtProject:
         flags = [f"--{name}-{'path' if name == 'target' else 'dir'}={path}" for name, path in folders.items()]
         with _environment(self.environment() | ({"FULLSTORY_WAREHOUSE": warehouse} if warehouse else {})):
             try:
-                outcome = dbtRunner(callbacks=[keep]).invoke(
+                outcome = dbtRunner(manifest, callbacks=[keep]).invoke(
                     ["--log-level=none", f"--log-path={self.target / 'logs'}", "--no-use-colors", *arguments, *flags]
                 )
             finally:
@@ -230,22 +236,6 @@ class DbtProject:
             "FULLSTORY_DUCKDB_THREADS": str(settings.duckdb_threads or os.cpu_count() or 1),
             "DO_NOT_TRACK": "1",
         }
-
-    def _publish_manifest(self) -> None:
-        self.manifest_path.parent.mkdir(exist_ok=True)
-        scratch = self.manifest_path.with_suffix(f".{os.getpid()}")
-        shutil.copyfile(self.target / "manifest.json", scratch)
-        scratch.replace(self.manifest_path)
-
-
-def _is_fresh(made: Path) -> bool:
-    """Whether what was made of the project's files is newer than all of them."""
-    if not made.exists():
-        return False
-    made_at = made.stat().st_mtime
-    sources = (path for path in PROJECT_DIR.rglob("*") if path.suffix in (".sql", ".yml", ".csv", ".md"))
-    ours = (path for path in sources if not {"target", "logs"} & set(path.relative_to(PROJECT_DIR).parts))
-    return all(path.stat().st_mtime <= made_at for path in ours)
 
 
 def _summary(result: Any, events: list[Event]) -> DbtBuild:

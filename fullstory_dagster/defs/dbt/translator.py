@@ -11,7 +11,7 @@ from dagster_dbt import DagsterDbtTranslator, DagsterDbtTranslatorSettings, DbtP
 
 from fullstory_dagster.defs.automation import follow_events
 from fullstory_dagster.defs.dbt.lineage import Sources
-from fullstory_dagster.defs.dbt.project import PROJECT_DIR
+from fullstory_dagster.defs.dbt.parsed import PROJECT_DIR
 from fullstory_dagster.defs.dbt.promises import promise_of
 from fullstory_dagster.defs.metadata import documented_in
 from fullstory_dagster.defs.names import EVENTS, GROUP_MARTS, GROUP_STAGING, asset_key
