@@ -250,6 +250,8 @@ def _n_names(lines: bytes) -> int:
 
 def _may_be_odd(lines: bytes) -> bool:
     """Whether something may stand in the text that the counting, or polars, would not understand."""
+    if lines[:1] not in (b"{", b" ", b"\n"):
+        return True  # polars unpacks what begins as packed bytes do
     if b"\t" in lines or b"\r" in lines:
         return True  # blanks that the count does not know
     # polars makes a NUL of half a surrogate pair

@@ -178,6 +178,8 @@ damage = st.one_of(
 @pytest.mark.soak
 @settings(max_examples=count(1500, full=30_000))
 @given(at=st.integers(min_value=0), damage=damage, n_replaced=st.integers(0, 6))
+@example(at=0, damage=b"\x1f\x8b", n_replaced=0)
+@example(at=0, damage=b"\x28\xb5\x2f\xfd", n_replaced=0)
 def test_no_damage_to_a_row_without_variables_goes_unseen(
     examples: Counter[str], at: int, damage: bytes, n_replaced: int
 ) -> None:

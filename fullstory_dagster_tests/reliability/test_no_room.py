@@ -11,6 +11,8 @@ from pathlib import Path
 
 import pytest
 
+import fullstory_dagster
+from fullstory_dagster.defs.dbt.parsed import PROJECT_DIR
 from fullstory_dagster.disk import MARGIN_BYTES
 from fullstory_dagster.simulator.process import SimulatorProcess
 
@@ -102,11 +104,13 @@ def test_a_disk_that_is_full_while_dbt_builds_keeps_the_windows_and_the_next_syn
     account: Account, undisturbed: Account, of: str
 ) -> None:
     account.sync("--no-dbt")
-    if of == "the models":
-        # As little as dbt's own files need.
-        shutil.copytree(undisturbed.data / "dbt", account.data / "dbt")
-    limit = 50_000 if of == "dbt" else size_of(undisturbed, "dbt/**/*.*")
-    ended = account.run(*SYNC, prefix=no_file_above(limit))
+    if of == "dbt":
+        # In a clone where it has parsed nothing yet.
+        shutil.copytree(PROJECT_DIR, account.folder / "dbt_project", ignore=shutil.ignore_patterns("target"))
+        shutil.copytree(Path(fullstory_dagster.__file__).parent, account.folder / "fullstory_dagster")
+        ended = account.run(*SYNC, prefix=no_file_above(50_000), PYTHONPATH=str(account.folder))
+    else:
+        ended = account.run(*SYNC, prefix=no_file_above(size_of(undisturbed, "dbt/**/*.*")))
     assert ended.returncode == 1, said(ended)
     assert ("dbt built nothing: the disk is full" if of == "dbt" else "failed: model ") in said(ended)
     assert account.differences(undisturbed) == {}
