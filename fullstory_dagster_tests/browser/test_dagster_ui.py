@@ -112,8 +112,8 @@ def test_a_backfill_and_the_sensor_fill_every_window_and_the_report_follows(page
 def until_shown(page: Page, url: str, text: str | re.Pattern[str]) -> None:
     """Look at a page again and again until a text is there: three minutes of a daemon's pauses at most."""
     page.goto(url)
-    for _ in range(60):
-        page.wait_for_timeout(2_500)
+    for _ in range(36):
+        page.wait_for_timeout(5_000)
         if page.get_by_text(text).first.is_visible():
             return
         page.reload()

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from fullstory_dagster.defs.dbt import parsed
-from fullstory_dagster.defs.dbt.parsed import kept
 from fullstory_dagster.defs.dbt.project import DbtProject
 from fullstory_dagster.settings import Settings
 from fullstory_dagster_tests.sample_events import DAY
@@ -20,6 +20,11 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     (folder / "models" / "sessions.sql").write_text("select 1")
     monkeypatch.setattr(parsed, "PROJECT_DIR", folder)
     return folder
+
+
+def kept(what: str, names: tuple[str, ...], own: Path, make: Callable[[Path], None]) -> Path:
+    """The folder."""
+    return parsed.kept(what, names, own, make=make, read=lambda folder: folder)
 
 
 class Maker:
@@ -88,7 +93,15 @@ def test_what_fails_leaves_nothing_and_is_made_by_the_next(project: Path, tmp_pa
     assert (kept("parsed", (), tmp_path, Maker()) / "made").exists()
 
 
-def test_only_the_latest_states_are_kept(project: Path, tmp_path: Path) -> None:
+def test_what_cannot_be_read_is_made_again(project: Path, tmp_path: Path) -> None:
+    make = Maker()
+    (kept("parsed", (), tmp_path, make) / "made").write_text("damaged")
+    number = parsed.kept("parsed", (), tmp_path, make=make, read=lambda folder: int((folder / "made").read_text()))
+    assert number == make.n_made == 2
+
+
+def test_only_the_latest_states_are_kept(project: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(parsed, "_KEPT", 8)
     make = Maker()
     places = [kept("parsed", (str(n),), tmp_path, make) for n in range(10)]
     assert [place.exists() for place in places] == [False] * 2 + [True] * 8

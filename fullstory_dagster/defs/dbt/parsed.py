@@ -12,27 +12,41 @@ import shutil
 from collections.abc import Callable
 from importlib.metadata import version
 from pathlib import Path
+from typing import TypeVar
 
 from filelock import FileLock
 
 from fullstory_dagster.disk import is_writable
 
+T = TypeVar("T")
+
 PROJECT_DIR = Path(__file__).resolve().parents[3] / "dbt_project"
 
 _SUFFIXES = (".sql", ".yml", ".csv", ".md")
-_KEPT = 8
-"""States of each kind: an account more, or a file edited, is one more."""
+_KEPT = 30
+"""States of each kind, about two megabytes each: an account of another schema, or a file edited, is one more."""
 
 
-def kept(what: str, names: tuple[str, ...], own: Path, make: Callable[[Path], None]) -> Path:
-    """The folder of what is made of the project as it is now, made if it is not there.
+def kept(what: str, names: tuple[str, ...], own: Path, *, make: Callable[[Path], None], read: Callable[[Path], T]) -> T:
+    """What is made of the project as it is now, made if it is not there or cannot be read.
 
     Args:
         what: is made.
         names: what else goes into it.
         own: folder of the account.
         make: makes it, in a folder that it is given and that is not there yet; raises if it could not.
+        read: takes it from such a folder.
     """
+    place = _made(what, names, own, make)
+    try:
+        return read(place)
+    except Exception:
+        # A failing disk, or somebody who made newer ones has deleted it meanwhile.
+        shutil.rmtree(place, ignore_errors=True)
+        return read(_made(what, names, own, make))
+
+
+def _made(what: str, names: tuple[str, ...], own: Path, make: Callable[[Path], None]) -> Path:
     state = _state(names)
     places = [folder / what for folder in (PROJECT_DIR / "target", own)]
     for place in places:
@@ -45,11 +59,20 @@ def kept(what: str, names: tuple[str, ...], own: Path, make: Callable[[Path], No
             scratch = place / f".{os.getpid()}"
             try:
                 make(scratch)
+                _sync(scratch)
                 scratch.rename(place / state)
             finally:
                 shutil.rmtree(scratch, ignore_errors=True)
             _delete_old(place)
     return place / state
+
+
+def _sync(folder: Path) -> None:
+    # A power cut must not leave the name and not the bytes.
+    for path in folder.rglob("*"):
+        if path.is_file():
+            with path.open("rb") as file:
+                os.fsync(file.fileno())
 
 
 def _state(names: tuple[str, ...]) -> str:

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from dagster import AssetKey
 
@@ -30,6 +30,8 @@ if TYPE_CHECKING:
     from dbt.contracts.graph.manifest import Manifest
 
     from fullstory_dagster.defs.dbt.lineage import Sources
+
+T = TypeVar("T")
 
 _COLUMN_SOURCES = "column_sources.json"
 
@@ -80,14 +82,18 @@ class DbtProject:
 
     def manifest(self) -> dict[str, Any]:
         """The manifest, made anew only if a file of the project has changed."""
-        manifest: dict[str, Any] = json.loads((self._parsed() / "manifest.json").read_text())
-        return manifest
+
+        def read(folder: Path) -> dict[str, Any]:
+            manifest: dict[str, Any] = json.loads((folder / "manifest.json").read_text())
+            return manifest
+
+        return self._parsed(read)
 
     def column_sources(self, manifest: dict[str, Any]) -> Sources:
         """What columns of the manifest's models are made of, traced anew only if a file of the project has changed.
 
         dbt compiles the models against an empty database in memory: the warehouse may be held by somebody, or not be
-        there yet. Without lineage, because a model cannot be compiled so, everything else works.
+        there yet. Without lineage, because a model cannot be compiled so or there is no room, everything else works.
         """
 
         def trace(folder: Path) -> None:
@@ -97,12 +103,18 @@ class DbtProject:
             traced = column_sources(manifest, self._compiled(folder))
             (folder / _COLUMN_SOURCES).write_text(json.dumps(traced))
 
-        # What a column is made of is the same for all accounts.
-        sources: Sources = json.loads((kept("lineage", (), self.target, trace) / _COLUMN_SOURCES).read_text())
-        return sources
+        def read(folder: Path) -> Sources:
+            sources: Sources = json.loads((folder / _COLUMN_SOURCES).read_text())
+            return sources
 
-    def _parsed(self) -> Path:
-        """Folder of the manifest, for others to read and for dbt."""
+        try:
+            # What a column is made of is the same for all accounts.
+            return kept("lineage", (), self.target, make=trace, read=read)
+        except (FullStoryError, OSError):
+            return {}
+
+    def _parsed(self, read: Callable[[Path], T]) -> T:
+        """What dbt parsed, for others to read and for dbt itself."""
         warehouse = self.settings.warehouse
         # These stand in the manifest.
         names = (type(warehouse).__name__, catalog_name(warehouse), self.settings.schema)
@@ -110,13 +122,13 @@ class DbtProject:
         def parse(folder: Path) -> None:
             self._invoke(["parse"], target=folder)
 
-        return kept("parsed", names, self.target, parse)
+        return kept("parsed", names, self.target, make=parse, read=read)
 
     def _manifest_for_dbt(self) -> Manifest:
         from dbt.contracts.graph.manifest import Manifest
 
-        # Read each time, because a run writes into it.
-        manifest = Manifest.from_msgpack((self._parsed() / "partial_parse.msgpack").read_bytes())
+        # Each time anew, because a run writes into it.
+        manifest = self._parsed(lambda folder: Manifest.from_msgpack((folder / "partial_parse.msgpack").read_bytes()))
         manifest.build_flat_graph()  # type: ignore[no-untyped-call]
         return manifest
 
@@ -127,7 +139,7 @@ class DbtProject:
             self._invoke(["compile"], target=target, warehouse=":memory:")
             nodes = json.loads((target / "manifest.json").read_text())["nodes"].values()
             return {node["name"]: node["compiled_code"] for node in nodes if node.get("compiled_code")}
-        except (DbtBuildError, OSError):
+        except DbtBuildError:
             return {}
         finally:
             shutil.rmtree(target, ignore_errors=True)
