@@ -158,6 +158,7 @@ class ColumnReader:
     ) -> tuple[pl.Series, bool] | None:
         """What has no column, and whether something that has one is null."""
         n_known, n_known_texts = sum(n_values.values()), sum(n_values[name] for name in _TEXTS)
+        # The columns account for every name: nothing is left that msgspec would find.
         if (found.names, found.texts) == (n_known, n_known_texts):
             return pl.repeat(None, height, dtype=pl.String, eager=True), False
 

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import dagster as dg
 import pytest
 
+from fullstory_dagster.defs.dbt import parsed
 from fullstory_dagster.defs.dbt.lineage import column_sources
 from fullstory_dagster.defs.dbt.project import DbtProject
+from fullstory_dagster.errors import DiskFullError
 from fullstory_dagster.settings import Settings
 
 from .conftest import BETWEEN, MODELS, key_of
@@ -63,6 +67,31 @@ def test_columns_are_traced_once_for_all_accounts(
 
     monkeypatch.setattr(DbtProject, "_compiled", refuse)
     assert another.column_sources(mine.manifest()) == traced
+
+
+def test_lineage_that_a_full_disk_cut_short_is_traced_again(
+    settings: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "dbt_project").mkdir()
+    monkeypatch.setattr(parsed, "PROJECT_DIR", tmp_path / "dbt_project")
+    manifest = {
+        "nodes": {"m": {"name": "m", "unique_id": "m", "resource_type": "model", "depends_on": {"nodes": []}}},
+        "sources": {"s": {"name": "s", "columns": {"a": {}}}},
+    }
+
+    def no_room(_: DbtProject, arguments: Sequence[str], **__: object) -> None:
+        raise DiskFullError(f"dbt {arguments[0]} found the disk full.")
+
+    def compiled(_: DbtProject, __: Sequence[str], *, target: Path, warehouse: str) -> None:
+        target.mkdir()
+        node = {"name": "m", "compiled_code": "select a as b from s"}
+        (target / "manifest.json").write_text(json.dumps({"nodes": {"m": node}}))
+
+    project = DbtProject(settings)
+    monkeypatch.setattr(DbtProject, "_invoke", no_room)
+    assert project.column_sources(manifest) == {}
+    monkeypatch.setattr(DbtProject, "_invoke", compiled)
+    assert project.column_sources(manifest) == {"m": {"b": [["s", "a"]]}}
 
 
 def test_the_code_and_its_page_of_the_docs_are_a_click_away(definitions: dg.Definitions) -> None:

@@ -34,8 +34,11 @@ def kept(what: str, names: tuple[str, ...], own: Path, *, make: Callable[[Path],
         what: is made.
         names: what else goes into it.
         own: folder of the account.
-        make: makes it, in a folder that it is given and that is not there yet; raises if it could not.
+        make: makes it, in a folder that it is given and that is not there yet. What it raises is raised, nothing kept.
         read: takes it from such a folder.
+
+    Returns:
+        What ``read`` gives.
     """
     place = _made(what, names, own, make)
     try:
