@@ -348,9 +348,10 @@ def _people(rows: Rows) -> Any:
 
 
 def _day_axis(n_days: int) -> alt.Axis:
-    is_named = "utcday(datum.value) == 1" if n_days > LATEST_DAYS else "true"
-    expression = f"{is_named} ? utcFormat(datum.value, '%d %b') : ''"
-    return alt.Axis(labelExpr=expression, labelAngle=0, labelOverlap=False)
+    # A week's windows have sessions that began the day before.
+    are_few = n_days <= 2 * LATEST_DAYS
+    expression = f"{'true' if are_few else 'utcday(datum.value) == 1'} ? utcFormat(datum.value, '%d %b') : ''"
+    return alt.Axis(labelExpr=expression, labelAngle=0, labelOverlap=are_few)
 
 
 def _bars(rows: Rows, name: str, number: str, unit: str, colour: str = _BLUE) -> Any:

@@ -6,6 +6,7 @@ import os
 import re
 import subprocess
 import sys
+from datetime import date, timedelta
 from pathlib import Path
 from xml.etree import ElementTree
 
@@ -89,6 +90,16 @@ def test_what_a_site_calls_a_page_is_text_in_the_picture() -> None:
 def test_dagster_is_shown_no_page_no_element_and_no_message() -> None:
     hidden = {picture.name for picture in pictures(report_data()) if not picture.is_public}
     assert hidden == {"pages", "frustration", "elements", "slowest", "errors"}
+
+
+def test_a_few_days_are_all_named_and_of_many_the_mondays() -> None:
+    fortnight = report_data().days
+    assert [text for text in texts(picture("people", days=fortnight[-8:])) if text.endswith("Jun")] == [
+        f"{day:02} Jun" for day in range(7, 15)
+    ]
+    month = [fortnight[0] | {"metric_date": date(2026, 6, 1) + timedelta(days=n)} for n in range(28)]
+    named = [text for text in texts(picture("people", days=month)) if text.endswith("Jun")]
+    assert named == ["01 Jun", "08 Jun", "15 Jun", "22 Jun"]
 
 
 @pytest.mark.slow
