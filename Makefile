@@ -12,7 +12,7 @@ help: ## list the commands
 
 install: $(READY) ## create .venv with everything, pinned
 
-$(READY): pyproject.toml constraints.txt
+$(READY): pyproject.toml constraints.txt fullstory_dagster/parse/_plain_rows.c
 	@$(PYTHON) -c 'import sys; sys.exit("Python 3.10 to 3.13 is needed, this is " + sys.version.split()[0] + "; set PYTHON=") if not (3, 10) <= sys.version_info[:2] <= (3, 13) else 0'
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[dev]'

@@ -6,7 +6,7 @@ import os
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from datetime import timedelta
 from pathlib import Path
 from threading import Semaphore
@@ -46,7 +46,6 @@ from fullstory_dagster.forgotten import Matcher
 from fullstory_dagster.ingest.side_by_side import Outcome
 from fullstory_dagster.ingest.stripping import strip_bundle, strip_file
 from fullstory_dagster.parse.bundle import BATCH_SCHEMA, REJECT_SCHEMA, BundleParser
-from fullstory_dagster.parse.columns import NamesSeen
 from fullstory_dagster.parse.privacy import PrivacyPolicy
 from fullstory_dagster.parse.twins import TwinNumbering
 from fullstory_dagster.settings import Settings
@@ -94,7 +93,6 @@ class Ingestion:
         window_locks: keep two runs from working on the same window.
         forgotten: who was erased.
         clock: the time; tests pass their own.
-        names_seen: names without a column that the bundle before had, which the next one likely has too.
     """
 
     settings: Settings
@@ -106,7 +104,6 @@ class Ingestion:
     window_locks: WindowLocks
     forgotten: ForgottenList
     clock: Clock
-    names_seen: NamesSeen = field(default_factory=NamesSeen)
 
     def client(self, patience_s: float | None = None) -> FullStoryClient:
         """A client for the account; close it after.
@@ -194,7 +191,7 @@ class Ingestion:
             self.bundles.delete_unnamed(window)
             # The Parquet file, and a second one while twins are told apart, are about as large as the bundle each.
             refuse_small_disk(self.settings.store_dir, 2 * bundle.bytes, f"Parsing the window {window}")
-            parser = BundleParser(window, self._privacy(), reader=self.names_seen.reader())
+            parser = BundleParser(window, self._privacy())
 
             def batches() -> Iterator[tuple[pl.DataFrame, pl.DataFrame]]:
                 for file in bundle.files:
@@ -213,7 +210,7 @@ class Ingestion:
                     "shaping": bundle.shaping | self.settings.parse_shaping,
                 }
 
-            parsed = self.dataset.publish(
+            return self.dataset.publish(
                 window,
                 schema=DATASET_SCHEMA,
                 rejects_schema=_REJECTS_FILE_SCHEMA,
@@ -221,8 +218,6 @@ class Ingestion:
                 twins=TwinNumbering(),
                 summary=summary,
             )
-            self.names_seen.keep(parser.reader)
-            return parsed
 
     def append(self, window: Window, *, dagster_run_id: str | None = None, allow_shrink: bool = False) -> Load:
         """Replace the window's rows in the warehouse by those of its Parquet file, in one transaction.

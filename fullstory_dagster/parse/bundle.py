@@ -11,9 +11,9 @@ from typing import Literal
 import polars as pl
 
 from fullstory_dagster.fields import CUSTOM_VARS, FIELDS, FieldType
-from fullstory_dagster.parse.columns import ColumnReader
 from fullstory_dagster.parse.csv_rows import frame_csv_rows
 from fullstory_dagster.parse.framing import open_pieces
+from fullstory_dagster.parse.plain_rows import read_plain_rows
 from fullstory_dagster.parse.privacy import PrivacyPolicy
 from fullstory_dagster.parse.read_ahead import ReadAhead
 from fullstory_dagster.parse.rows import Row, RowRejectedError, read_row
@@ -91,13 +91,11 @@ class BundleParser:
         window: rows outside it are counted and left out.
         privacy: applied to every batch.
         counts: of all rows so far; complete when every ``parse`` has been run to its end.
-        reader: reads plain rows; knows names already if others came before.
     """
 
     window: Window
     privacy: PrivacyPolicy = field(default_factory=PrivacyPolicy)
     counts: RowCounts = field(default_factory=RowCounts)
-    reader: ColumnReader = field(default_factory=ColumnReader)
 
     def parse(self, chunks: Iterable[bytes], bundle_format: BundleFormat = "json") -> Iterator[ParsedBatch]:
         """Turn one bundle into batches; memory is bounded by the batch, not by the bundle.
@@ -113,7 +111,7 @@ class BundleParser:
             for texts in _batches(frame_csv_rows(chunks), _BATCH_ROWS):
                 yield self._parse_one_by_one(texts)
             return
-        with ReadAhead(open_pieces(chunks), self.reader) as reading:
+        with ReadAhead(open_pieces(chunks)) as reading:
             while (given := reading.next_piece()) is not None:
                 piece, rows = given
                 if rows is not None:
@@ -121,7 +119,7 @@ class BundleParser:
                     continue
                 # One odd row must not cost its whole piece the quick way.
                 for texts in _batches(reading.exact_rows(piece), _FEW_ROWS):
-                    rows = reading.read(b"\n".join(texts), len(texts))
+                    rows = read_plain_rows(b"\n".join(texts), len(texts))
                     if rows is not None:
                         yield self._counted(rows.with_columns(_n_misfit=pl.lit(0, pl.Int64)), [])
                     else:

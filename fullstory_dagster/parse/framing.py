@@ -129,18 +129,17 @@ class _Lines:
         # Gathered in a list, so that the cost of a line longer than a piece stays linear.
         pieces = [self._rest]
         size = len(self._rest)
-        has_line = False
+        self._rest = b""
         for chunk in self._source:
             pieces.append(chunk)
             size += len(chunk)
-            has_line = has_line or b"\n" in chunk
-            if has_line and size >= _PIECE_BYTES:
+            if size >= _PIECE_BYTES and b"\n" in chunk:
+                end = chunk.rindex(b"\n") + 1
+                pieces[-1], self._rest = chunk[:end], chunk[end:]
                 break
         else:
             self._is_over = True
-        gathered = b"".join(pieces)
-        end = len(gathered) if self._is_over else gathered.rindex(b"\n") + 1
-        lines, self._rest = gathered[:end], gathered[end:]
+        lines = b"".join(pieces)
         return Piece(lines, lines)
 
     def exact_rows(self, piece: Piece, ahead: Sequence[Piece] = ()) -> Iterator[bytes]:

@@ -10,23 +10,22 @@ from types import TracebackType
 
 import polars as pl
 
-from fullstory_dagster.parse.columns import ColumnReader
 from fullstory_dagster.parse.framing import Piece, Pieces
+from fullstory_dagster.parse.plain_rows import read_plain_rows
 
 _READERS = min(os.cpu_count() or 1, 4)
-"""Threads. About a third of the work holds Python's lock, so that more of them would wait for one another."""
+"""Threads. More of them would wait for whoever unpacks the bundle and writes its rows."""
 
 
 class ReadAhead:
-    """Reads the pieces of one bundle with :class:`ColumnReader`; a context manager, which stops its threads.
+    """Reads the pieces of one bundle as plain rows; a context manager, which stops its threads.
 
     Memory holds a piece, and what it is read to, for every thread and one more.
     """
 
-    def __init__(self, pieces: Pieces, reader: ColumnReader) -> None:
+    def __init__(self, pieces: Pieces) -> None:
         self._pieces = pieces
         self._pool = ThreadPoolExecutor(_READERS, thread_name_prefix="read-ahead")
-        self._reader = reader
         self._under_way: deque[tuple[Piece, Future[pl.DataFrame | None]]] = deque()
         self._is_over = False
         # A piece that is read in vain costs as much as another one, so after an odd one they come one by one.
@@ -48,7 +47,7 @@ class ReadAhead:
             if piece is None:
                 self._is_over = True
                 break
-            self._under_way.append((piece, self._pool.submit(self.read, piece.lines)))
+            self._under_way.append((piece, self._pool.submit(read_plain_rows, piece.lines)))
         if not self._under_way:
             return None
         piece, reading = self._under_way.popleft()
@@ -64,7 +63,3 @@ class ReadAhead:
         self._under_way.clear()
         self._is_over = False
         yield from self._pieces.exact_rows(piece, ahead)
-
-    def read(self, lines: bytes, n_rows: int | None = None) -> pl.DataFrame | None:
-        """As :meth:`ColumnReader.read`."""
-        return self._reader.read(lines, n_rows) if lines else None

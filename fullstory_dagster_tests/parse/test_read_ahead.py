@@ -15,7 +15,6 @@ from hypothesis import strategies as st
 from fullstory_dagster.errors import BundleFormatError
 from fullstory_dagster.parse import framing
 from fullstory_dagster.parse.bundle import BundleParser, read_one_by_one
-from fullstory_dagster.parse.columns import ColumnReader
 from fullstory_dagster.parse.framing import open_pieces
 from fullstory_dagster.parse.read_ahead import ReadAhead
 from fullstory_dagster.windows import Window
@@ -81,7 +80,7 @@ def test_what_was_read_ahead_is_given_back_for_the_rows_of_an_odd_piece() -> Non
     rows = [row(n, "a},{b" if n == 1 else "plain") for n in range(30)]
     content = json.dumps(rows, separators=(",", ":")).encode()
     found: list[int] = []
-    with ReadAhead(open_pieces(chunks(content)), ColumnReader()) as reading:
+    with ReadAhead(open_pieces(chunks(content))) as reading:
         n_odd = 0
         while (given := reading.next_piece()) is not None:
             piece, read = given
