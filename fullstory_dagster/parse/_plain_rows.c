@@ -1,4 +1,4 @@
-/* Rows that are as FullStory documents them, from lines of JSON to Arrow columns.
+/* Rows that are as FullStory documents them, from JSON text to Arrow columns.
 
    A row is plain when every value fits its column, no name stands twice and nothing about its text is doubtful. Then
    what is read here is what fullstory_dagster/parse/rows.py reads, to the byte, which the tests compare; of anything
@@ -58,11 +58,24 @@ static bool put(Buffer *buffer, const void *bytes, size_t n) {
 
 static bool put_byte(Buffer *buffer, uint8_t byte) { return put(buffer, &byte, 1); }
 
+/* The digits of a number, which end where `end` is; where they begin. printf would be half the time of an id. */
+static char *digits_of(uint64_t number, char *end) {
+    do *--end = (char)('0' + number % 10);
+    while (number /= 10);
+    return end;
+}
+
 /* A text as its length, a colon and itself: see identity.py. */
 static bool put_netstring(Buffer *buffer, const void *bytes, size_t n) {
-    char length[24];
-    int n_length = snprintf(length, sizeof length, "%zu:", n);
-    return put(buffer, length, (size_t)n_length) && put(buffer, bytes, n);
+    char length[24], *end = length + sizeof length, *digits = digits_of(n, end);
+    size_t n_digits = (size_t)(end - digits);
+    if (!reserve(buffer, n_digits + 1 + n)) return false;
+    uint8_t *to = buffer->bytes + buffer->n;
+    memcpy(to, digits, n_digits);
+    to[n_digits] = ':';
+    if (n) memcpy(to + n_digits + 1, bytes, n);
+    buffer->n += n_digits + 1 + n;
+    return true;
 }
 
 /* ---- columns, and what polars takes them as: the Arrow C data interface ---- */
@@ -136,6 +149,11 @@ static void set_string(Column *column, int64_t row, size_t begin) {
 
 static Text skip_blanks(Text at) {
     while (*at == ' ' || *at == '\t' || *at == '\r') at++;
+    return at;
+}
+
+static Text skip_blanks_and_lines(Text at) {
+    while (*at == '\n' || *at == ' ' || *at == '\t' || *at == '\r') at++;
     return at;
 }
 
@@ -642,10 +660,12 @@ static bool put_columns_of_identity(Reading *s) {
             }
             is_put = put_netstring(&s->identity, text, n);
         } else {
-            char number[24];
+            char number[24], *end = number + sizeof number;
             int64_t value = column->fixed[s->row];
-            int n = snprintf(number, sizeof number, "%lld", (long long)(at == reader->start ? value / 1000 : value));
-            is_put = put_netstring(&s->identity, number, (size_t)n);
+            if (at == reader->start) value /= 1000;
+            char *digits = digits_of(value < 0 ? 0 - (uint64_t)value : (uint64_t)value, end);
+            if (value < 0) *--digits = '-';
+            is_put = put_netstring(&s->identity, digits, (size_t)(end - digits));
         }
         if (!is_put) return failed(s);
     }
@@ -748,25 +768,28 @@ static bool read_row(Reading *s, Text *at) {
     return finish_row(s);
 }
 
-static bool read_rows(Reading *s, Text at) {
-    while (at < s->end) {
-        at = skip_blanks(at);
+/* Rows on lines of their own, or with commas between them and line feeds wherever they like. */
+static bool read_rows(Reading *s, Text at, bool is_array) {
+    for (;;) {
+        at = is_array ? skip_blanks_and_lines(at) : skip_blanks(at);
         if (*at != '{' || !read_row(s, &at)) return false;
         s->row++;
-        at = skip_blanks(at);
-        if (at < s->end && *at++ != '\n') return false;
+        at = is_array ? skip_blanks_and_lines(at) : skip_blanks(at);
+        if (at == s->end) break;
+        if (*at++ != (is_array ? ',' : '\n')) return false;
+        if (at == s->end && !is_array) break;
     }
     for (int k = 0; k < s->reader->n_columns + 2; k++)
         if (s->columns[k].kind == STRING) end_strings(&s->columns[k], s->row, s->columns[k].text.n);
-    return s->row > 0;
+    return true;
 }
 
-static bool open_reading(Reading *s, const Reader *reader, Text text, size_t n) {
+static bool open_reading(Reading *s, const Reader *reader, Text text, size_t n, bool is_array) {
     int n_columns = reader->n_columns + 2;
     s->reader = reader;
     s->end = text + n;
-    int64_t n_lines = 1;
-    for (Text at = text; (at = memchr(at, '\n', (size_t)(s->end - at))) != NULL; at++) n_lines++;
+    int64_t n_rows = 1; /* at most: memory that no row comes to use is never touched */
+    for (Text at = text; (at = memchr(at, is_array ? '}' : '\n', (size_t)(s->end - at))) != NULL; at++) n_rows++;
     s->columns = calloc((size_t)n_columns, sizeof(Column));
     s->seen = calloc((size_t)n_columns, sizeof(int64_t));
     s->begin = calloc((size_t)n_columns, sizeof(size_t));
@@ -775,7 +798,7 @@ static bool open_reading(Reading *s, const Reader *reader, Text text, size_t n) 
     memset(s->after, -1, ((size_t)reader->n_names + 1) * sizeof(int));
     for (int k = 0; k < n_columns; k++) {
         Kind kind = k < reader->n_columns ? reader->kinds[k] : STRING;
-        if (!open_column(&s->columns[k], kind, n_lines)) return failed(s);
+        if (!open_column(&s->columns[k], kind, n_rows)) return failed(s);
     }
     return true;
 }
@@ -940,16 +963,15 @@ static PyTypeObject ColumnsType = {
 
 /* ---- Python: the reader ---- */
 
-static PyObject *reader_read(Reader *self, PyObject *lines) {
-    if (!PyBytes_Check(lines)) {
-        PyErr_SetString(PyExc_TypeError, "lines are bytes");
-        return NULL;
-    }
+static PyObject *reader_read(Reader *self, PyObject *args) {
+    PyObject *rows;
+    int is_array;
+    if (!PyArg_ParseTuple(args, "Sp", &rows, &is_array)) return NULL;
     Reading s = {0};
     bool is_read;
     Py_BEGIN_ALLOW_THREADS
-    Text text = (Text)PyBytes_AS_STRING(lines);
-    is_read = open_reading(&s, self, text, (size_t)PyBytes_GET_SIZE(lines)) && read_rows(&s, text);
+    Text text = (Text)PyBytes_AS_STRING(rows);
+    is_read = open_reading(&s, self, text, (size_t)PyBytes_GET_SIZE(rows), is_array) && read_rows(&s, text, is_array);
     free(s.seen);
     free(s.begin);
     free(s.after);
@@ -1070,7 +1092,7 @@ static void reader_dealloc(Reader *self) {
 }
 
 static PyMethodDef reader_methods[] = {
-    {"read", (PyCFunction)reader_read, METH_O, "Rows that stand on lines of their own; None if one is not plain."},
+    {"read", (PyCFunction)reader_read, METH_VARARGS, "Rows on lines, or with commas between; None if one is not plain."},
     {NULL}};
 
 static PyTypeObject ReaderType = {

@@ -20,5 +20,5 @@ class Reader:
     ) -> None:
         """Columns as name, type and whether a row without a value is none; the others are names of columns."""
 
-    def read(self, lines: bytes) -> Columns | None:
-        """The columns, CustomVars and _event_id of rows that stand on lines of their own; None if one is not plain."""
+    def read(self, rows: bytes, is_array: bool, /) -> Columns | None:
+        """The columns, CustomVars and _event_id of rows on lines, or with commas between; None if one is not plain."""

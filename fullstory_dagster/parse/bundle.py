@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Literal
+from typing import Literal, cast
 
 import polars as pl
 
@@ -115,39 +115,47 @@ class BundleParser:
             while (given := reading.next_piece()) is not None:
                 piece, rows = given
                 if rows is not None:
-                    yield self._counted(rows.with_columns(_n_misfit=pl.lit(0, pl.Int64)), [])
+                    yield self._counted(rows)
                     continue
                 # One odd row must not cost its whole piece the quick way.
                 for texts in _batches(reading.exact_rows(piece), _FEW_ROWS):
                     rows = read_plain_rows(b"\n".join(texts), len(texts))
                     if rows is not None:
-                        yield self._counted(rows.with_columns(_n_misfit=pl.lit(0, pl.Int64)), [])
+                        yield self._counted(rows)
                     else:
                         yield self._parse_one_by_one(texts)
 
     def _parse_one_by_one(self, texts: list[bytes]) -> ParsedBatch:
-        return self._counted(*read_one_by_one(texts, self.counts.rows_in, keep_text=not self.privacy.is_on))
+        rows, rejects = read_one_by_one(texts, self.counts.rows_in, keep_text=not self.privacy.is_on)
+        self.counts.values_misfit += int(self._inside(rows)["_n_misfit"].sum())
+        return self._counted(rows.drop("_n_misfit"), rejects)
 
-    def _counted(self, rows: pl.DataFrame, rejects: list[Reject]) -> ParsedBatch:
+    def _counted(self, rows: pl.DataFrame, rejects: Sequence[Reject] = ()) -> ParsedBatch:
         counts = self.counts
         counts.rows_in += len(rows) + len(rejects)
         counts.rows_rejected += len(rejects)
         inside = self._inside(rows)
         counts.rows_outside += len(rows) - len(inside)
         counts.rows_kept += len(inside)
-        counts.values_misfit += int(inside["_n_misfit"].sum())
         if len(inside):
-            first, last = inside.select(pl.col("EventStart").min(), last=pl.col("EventStart").max()).row(0)
+            first, last = _bounds(inside)
             counts.min_event_start_at = min(filter(None, (counts.min_event_start_at, first)))
             counts.max_event_start_at = max(filter(None, (counts.max_event_start_at, last)))
         return ParsedBatch(
-            rows=self.privacy.apply(inside.drop("_n_misfit")),
-            rejects=pl.DataFrame(rejects, schema=REJECT_SCHEMA, orient="row"),
+            rows=self.privacy.apply(inside), rejects=pl.DataFrame(rejects, schema=REJECT_SCHEMA, orient="row")
         )
 
     def _inside(self, rows: pl.DataFrame) -> pl.DataFrame:
         start, end = (bound.replace(tzinfo=None) for bound in (self.window.start, self.window.end))
+        # Next to always all of them are, and a filter copies every column.
+        if len(rows) and start <= (bounds := _bounds(rows))[0] and bounds[1] < end:
+            return rows
         return rows.filter(pl.col("EventStart").is_between(start, end, closed="left"))
+
+
+def _bounds(rows: pl.DataFrame) -> tuple[datetime, datetime]:
+    starts = rows["EventStart"]
+    return cast("datetime", starts.min()), cast("datetime", starts.max())
 
 
 def read_one_by_one(texts: list[bytes], position: int, *, keep_text: bool) -> tuple[pl.DataFrame, list[Reject]]:

@@ -1,8 +1,8 @@
 """Bytes to rows: where one row ends and the next begins, in a JSON array and in NDJSON.
 
-A bundle is taken in pieces of whole rows. Each piece is first offered as lines, which costs a search and a replacement
-and is right nearly always; whoever reads them and finds something odd asks for the exact rows of the piece instead, and
-gives back what was handed out behind it. There only brackets and quotes are looked at, so that a row that is no valid
+A bundle is taken in pieces of whole rows. Where an array's piece ends costs a search for what parts rows, and is right
+nearly always; whoever reads a piece and finds something odd asks for its exact rows instead, and gives back what was
+handed out behind it. There only brackets and quotes are looked at, so that a row that is no valid
 JSON is cut out exactly and can be rejected alone.
 """
 
@@ -18,7 +18,7 @@ from fullstory_dagster.parse.json_text import POSSESSIVE, STRING
 
 _BOM = b"\xef\xbb\xbf"
 _BLANK = b" \t\r\n"
-_PIECE_BYTES = 4 << 20
+_PIECE_BYTES = 8 << 20
 
 # One flat object in a single match: nearly every event, at the speed of the regex engine. Atomic by construction (no
 # alternative can match the same byte twice), so it cannot backtrack.
@@ -28,9 +28,8 @@ _FLAT_OBJECT = re.compile(
 _STRING_OR_BRACKET = re.compile(STRING + rb'|[{}\[\]]|(?P<open>")', re.DOTALL)
 _SCALAR_END = re.compile(STRING + rb'|(?P<end>[,\]])|(?P<open>")', re.DOTALL)
 _NOT_BLANK = re.compile(rb"[^ \t\r\n]")
-_SEPARATORS = {b"},\n{": b"} \n{", b"},{": b"}\n{"}
-"""How programs part the rows of an array, on lines of their own or one after the other, and how lines are parted: in as
-many bytes, which is replaced in half the time."""
+_SEPARATORS = (b"},\n{", b"},{")
+"""How programs part the rows of an array: on lines of their own, or one after the other."""
 
 
 @dataclass(frozen=True)
@@ -38,16 +37,18 @@ class Piece:
     """Some rows of a bundle that come one after the other.
 
     Attributes:
-        lines: them as lines that should be a row each; nothing where there is no telling. In an array this is a guess,
-            and wrong where what parts rows stands inside of one. A line that came of a wrong guess is no valid JSON: it
-            ends, or begins, inside a text or a bracket.
+        text: them, a row a line or with commas between; nothing where there is no telling. Where it ends is a guess in
+            an array, and wrong where what parts rows stands inside of one: then the last row is no valid JSON, because
+            it ends inside a text or a bracket.
         raw: them as they were sent.
+        is_array: they are elements of an array.
         at: where they begin in the bundle, in bytes.
         is_after_row: whether a comma has to part them from the row before.
     """
 
-    lines: bytes
+    text: bytes
     raw: bytes
+    is_array: bool = False
     at: int = 0
     is_after_row: bool = False
 
@@ -162,7 +163,8 @@ class _Array:
         self._dropped = 0  # bytes that were in the buffer before
         self._after_row = False
         self._is_over = False
-        self._separator = next(iter(_SEPARATORS))
+        self._separator = _SEPARATORS[0]
+        self._ahead = b""  # a chunk that was looked at to see whether there is one
 
     def next_piece(self) -> Piece | None:
         """See :class:`Pieces`."""
@@ -170,11 +172,11 @@ class _Array:
             return None
         self._read(_PIECE_BYTES)
         first, is_after_row = self._at, self._after_row
-        lines = self._lines()
-        return Piece(lines, self._buffer[first : self._at], self._dropped + first, is_after_row)
+        text = self._text()
+        return Piece(text, self._buffer[first : self._at], True, self._dropped + first, is_after_row)
 
-    def _lines(self) -> bytes:
-        """Rows as lines, and go on behind them; nothing, and stay, where there is no telling."""
+    def _text(self) -> bytes:
+        """Rows, and go on behind them; nothing, and stay, where there is no telling."""
         start = self._at
         if self._after_row:
             # A comma parts it from the row before; where there is none the exact reader says so.
@@ -198,7 +200,7 @@ class _Array:
         else:
             end += 1
             self._at, self._after_row = end, True
-        return self._buffer[start:end].strip(_BLANK).replace(self._separator, _SEPARATORS[self._separator])
+        return self._buffer[start:end]
 
     def exact_rows(self, piece: Piece, ahead: Sequence[Piece] = ()) -> Iterator[bytes]:
         """See :class:`Pieces`."""
@@ -244,20 +246,18 @@ class _Array:
 
     def _has_ended(self) -> bool:
         """Whether the buffer holds all that is left; looks one chunk ahead."""
-        chunk = next((chunk for chunk in self._source if chunk), None)
-        if chunk is None:
-            return True
-        self._buffer += chunk
-        return False
+        if not self._ahead:
+            self._ahead = next(filter(None, self._source), b"")
+        return not self._ahead
 
     def _read(self, size: int, at_least: int = 0) -> int:
         """Read on until the buffer holds ``size`` bytes that were not given out, and ``at_least`` new ones."""
         pieces = [self._buffer[self._at :]]
         held, n_new = len(pieces[0]), 0
         while held < size or n_new < at_least:
-            chunk = next(self._source, None)
-            if chunk is None:
+            if self._has_ended():
                 break
+            chunk, self._ahead = self._ahead, b""
             pieces.append(chunk)
             held, n_new = held + len(chunk), n_new + len(chunk)
         self._dropped += self._at
@@ -271,7 +271,7 @@ class _Array:
         )
 
     def _refuse_rest(self) -> None:
-        for piece in (self._buffer[self._at :], *self._source):
+        for piece in (self._buffer[self._at :], self._ahead, *self._source):
             if piece.strip(_BLANK):
                 raise BundleFormatError(
                     f"The bundle goes on after the end of its JSON array: {piece.strip(_BLANK)[:1]!r}.",

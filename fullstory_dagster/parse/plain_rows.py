@@ -34,18 +34,19 @@ else:
     )
 
 
-def read_plain_rows(lines: bytes, n_rows: int | None = None) -> pl.DataFrame | None:
-    """Read rows that stand on lines of their own, in any thread.
+def read_plain_rows(text: bytes, n_rows: int | None = None, *, is_array: bool = False) -> pl.DataFrame | None:
+    """Read rows, in any thread.
 
     Args:
-        lines: a row a line.
-        n_rows: how many there are, where it is known better than by the lines.
+        text: a row a line.
+        n_rows: how many there are, where it is known better than by the text.
+        is_array: they are elements of an array instead, with commas between them.
 
     Returns:
         DataFrame: the fields, ``CustomVars`` and ``_event_id`` of every row, in order; None when the rows are not
             all plain, or there is no telling, and have to be read one at a time.
     """
-    columns = _reader.read(lines) if _reader else None
+    columns = _reader.read(text, is_array) if _reader else None
     if columns is None:
         return None
     rows = pl.DataFrame(columns)

@@ -41,13 +41,13 @@ class ReadAhead:
 
     def next_piece(self) -> tuple[Piece, pl.DataFrame | None] | None:
         """The next piece and its rows; without rows where it is not all plain, None at the end of the bundle."""
-        # Behind a piece that is not known in lines there is no telling where the next one begins.
-        while len(self._under_way) <= self._n_ahead and not (self._under_way and not self._under_way[-1][0].lines):
+        # Behind a piece whose rows are not told apart there is no telling where the next one begins.
+        while len(self._under_way) <= self._n_ahead and not (self._under_way and not self._under_way[-1][0].text):
             piece = None if self._is_over else self._pieces.next_piece()
             if piece is None:
                 self._is_over = True
                 break
-            self._under_way.append((piece, self._pool.submit(read_plain_rows, piece.lines)))
+            self._under_way.append((piece, self._pool.submit(_read, piece)))
         if not self._under_way:
             return None
         piece, reading = self._under_way.popleft()
@@ -63,3 +63,7 @@ class ReadAhead:
         self._under_way.clear()
         self._is_over = False
         yield from self._pieces.exact_rows(piece, ahead)
+
+
+def _read(piece: Piece) -> pl.DataFrame | None:
+    return read_plain_rows(piece.text, is_array=piece.is_array)

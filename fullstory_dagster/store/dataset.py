@@ -330,7 +330,8 @@ class EventDataset:
 
 def _rows_of(batches: Iterable[tuple[pl.DataFrame, pl.DataFrame]], rejects_file: BinaryIO) -> Iterator[pl.DataFrame]:
     for rows, rejects in batches:
-        rejects.write_ndjson(rejects_file)
+        if not rejects.is_empty():
+            rejects.write_ndjson(rejects_file)
         yield rows
 
 

@@ -13,7 +13,8 @@ from polars.io.plugins import register_io_source
 _TAIL_BYTES = 8
 """The last ones: how long the footer before them is, and `PAR1`."""
 
-_ROW_GROUP_ROWS = 100_000
+_ROW_GROUP_ROWS = 20_000
+"""Held in memory until it is written: 100 MB where an event has fifty variables."""
 _COMPRESSION_LEVEL = 1  # the file is read once or twice; level 3 costs double the time for 8 % of the size
 
 

@@ -206,6 +206,20 @@ def test_no_damage_to_a_row_goes_unseen(examples: Counter[str], at: int, damage:
     examples["damaged rows, read at once as one by one or not at all"] += 1
 
 
+@pytest.mark.parametrize("comma", [",", ",\n", " , ", "\n,\r\n\t", ",\n\n"])
+def test_elements_of_an_array_are_read_with_their_commas(comma: str) -> None:
+    rows = [compact(row) for row in PLAIN]
+    got = read_plain_rows(f"\n{comma.join(rows)} \n".encode(), is_array=True)
+    assert got is not None
+    assert got.equals(one_by_one(*rows))
+
+
+@pytest.mark.parametrize("text", ["", "{r},", ",{r}", "{r},,{r}", "{r}{r}", "{r}\n{r}", "{r},{r", "{r},7", "[{r}]"])
+def test_what_is_no_row_after_row_is_left_to_the_other_reader(text: str) -> None:
+    rows = text.replace("{r}", compact(event())).replace("{r", compact(event())[:-1])
+    assert read_plain_rows(rows.encode(), is_array=True) is None
+
+
 def test_variables_are_kept_in_the_order_of_their_names() -> None:
     got = read(compact(event(evt_c=1, evt_a=2)))
     assert got is not None
@@ -281,7 +295,7 @@ def test_percent_escapes_that_are_no_text_are_left_to_the_other_reader(selector:
 
 def test_what_was_read_is_given_away_once() -> None:
     assert plain_rows._reader is not None
-    columns = plain_rows._reader.read(compact(event()).encode())
+    columns = plain_rows._reader.read(compact(event()).encode(), False)
     assert columns is not None
     schema, array = columns.__arrow_c_array__()
     del schema, array  # nobody took them: their memory is given back

@@ -56,6 +56,18 @@ def test_a_process_that_is_killed_while_it_makes_the_warehouse_leaves_none(
     ] == ["warehouse.duckdb"]
 
 
+def test_a_new_file_and_a_rewritten_one_are_in_the_format_of_duckdb_1_4(loader: Loader) -> None:
+    loader.load([event()])
+    database = loader.warehouse.database
+    assert isinstance(database, DatabaseFile)
+    for _ in range(2):
+        written = loader.warehouse.query(
+            "SELECT tags['storage_version'] AS format FROM duckdb_databases() WHERE NOT internal"
+        )
+        assert written == [{"format": "v1.4.0+"}]
+        database.purge()
+
+
 def test_what_a_killed_process_spilled_is_removed_by_the_next_writer(loader: Loader) -> None:
     loader.load([event()])
     spilled = Path(f"{loader.warehouse.database.path}.tmp")
