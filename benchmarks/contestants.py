@@ -11,14 +11,13 @@ from typing import Any
 
 import duckdb
 import orjson
-import polars as pl
 
 from benchmarks.account import keep_bundle, open_account
 from benchmarks.inputs import day
 from benchmarks.process import tell
 from fullstory_dagster.compression import gunzip
 from fullstory_dagster.fields import FIELDS
-from fullstory_dagster.parse import columns
+from fullstory_dagster.parse import plain_rows
 from fullstory_dagster.parse.bundle import BundleParser
 from fullstory_dagster.parse.identity import IDENTITY_COLUMNS
 from fullstory_dagster.store.tables import EVENTS, columns_of, quote, quote_text
@@ -81,7 +80,7 @@ def parser(file: Path, folder: Path) -> Told:
 
 def parser_without_ids(file: Path, folder: Path) -> Told:
     """The parser without md5 and what goes into it."""
-    columns._event_ids = lambda rows, _: pl.repeat("", rows.height, dtype=pl.String, eager=True)
+    plain_rows._reader = plain_rows.reader(identity=())
     return parser(file, folder)
 
 

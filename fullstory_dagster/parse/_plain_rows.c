@@ -712,12 +712,13 @@ static bool finish_row(Reading *s) {
         put(text, "\":", 2);
         put(text, item->value, item->n_value);
         bool is_of_event = item->n_name >= 4 && memcmp(item->name, "evt_", 4) == 0;
-        if (is_of_event && !put_variable(s, item)) return false;
+        if (is_of_event && reader->n_identity && !put_variable(s, item)) return false;
     }
     if (s->n_items) {
         put_byte(&variables->text, '}'); /* it has room */
         set_string(variables, s->row, begin);
     }
+    if (reader->n_identity == 0) return true;
     char hex[32];
     md5_hex(s->identity.bytes, s->identity.n, hex);
     begin = ids->text.n;

@@ -18,7 +18,10 @@ class Reader:
         start: str,
         version: str,
     ) -> None:
-        """Columns as name, type and whether a row without a value is none; the others are names of columns."""
+        """Columns as name, type and whether a row without a value is none; the others are names of columns.
+
+        Without columns of the identity there are no ids, which tells what they cost.
+        """
 
     def read(self, rows: bytes, is_array: bool, /) -> Columns | None:
         """The columns, CustomVars and _event_id of rows on lines, or with commas between; None if one is not plain."""

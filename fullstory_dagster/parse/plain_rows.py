@@ -24,14 +24,19 @@ except ImportError:
         "where there was no C compiler. Install one and run `make install` (or `pip install`) again."
     )
 else:
-    _reader = Reader(
-        columns=tuple((field.name, field.type, field.is_required) for field in FIELDS),
-        older_names=LEGACY_NAMES,
-        identity=IDENTITY_COLUMNS,
-        selector="EventTargetSelector",
-        start="EventStart",
-        version=VERSION,
-    )
+
+    def reader(identity: tuple[str, ...] = IDENTITY_COLUMNS) -> Reader:
+        """A reader of our columns, whose ids are made of some of them."""
+        return Reader(
+            columns=tuple((field.name, field.type, field.is_required) for field in FIELDS),
+            older_names=LEGACY_NAMES,
+            identity=identity,
+            selector="EventTargetSelector",
+            start="EventStart",
+            version=VERSION,
+        )
+
+    _reader = reader()
 
 
 def read_plain_rows(text: bytes, n_rows: int | None = None, *, is_array: bool = False) -> pl.DataFrame | None:

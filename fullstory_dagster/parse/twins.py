@@ -40,8 +40,9 @@ class TwinNumbering:
             if rows.is_empty():
                 yield rows
                 continue
-            before_last = rows.select((pl.col("EventStart") != pl.col("EventStart").last()).arg_true().last()).item()
-            n_given = 0 if before_last is None else before_last + 1
+            starts = rows["EventStart"]
+            before_last = (starts != starts[-1]).arg_true()
+            n_given = before_last[-1] + 1 if len(before_last) else 0
             if rows.height - n_given > _MAX_HELD:
                 n_given = rows.height
             yield self._numbered(rows.head(n_given))
