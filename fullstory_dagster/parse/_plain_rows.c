@@ -785,12 +785,22 @@ static bool read_rows(Reading *s, Text at, bool is_array) {
     return true;
 }
 
+/* How many rows of an array there are at most: a comma between objects parts them, or stands inside of one. */
+static int64_t n_elements(Text at, Text end) {
+    int64_t n = 1;
+    while ((at = memchr(at, '}', (size_t)(end - at))) != NULL) {
+        at = skip_blanks_and_lines(at + 1);
+        if (*at == ',') n += *skip_blanks_and_lines(at + 1) == '{';
+    }
+    return n;
+}
+
 static bool open_reading(Reading *s, const Reader *reader, Text text, size_t n, bool is_array) {
     int n_columns = reader->n_columns + 2;
     s->reader = reader;
     s->end = text + n;
-    int64_t n_rows = 1; /* at most: memory that no row comes to use is never touched */
-    for (Text at = text; (at = memchr(at, is_array ? '}' : '\n', (size_t)(s->end - at))) != NULL; at++) n_rows++;
+    int64_t n_rows = is_array ? n_elements(text, s->end) : 1;
+    for (Text at = text; !is_array && (at = memchr(at, '\n', (size_t)(s->end - at))) != NULL; at++) n_rows++;
     s->columns = calloc((size_t)n_columns, sizeof(Column));
     s->seen = calloc((size_t)n_columns, sizeof(int64_t));
     s->begin = calloc((size_t)n_columns, sizeof(size_t));

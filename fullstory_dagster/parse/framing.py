@@ -40,17 +40,26 @@ class Piece:
         text: them, a row a line or with commas between; nothing where there is no telling. Where it ends is a guess in
             an array, and wrong where what parts rows stands inside of one: then the last row is no valid JSON, because
             it ends inside a text or a bracket.
-        raw: them as they were sent.
+        held: bytes of the bundle, among which they stand as they were sent.
+        begin: where they begin there.
+        end: where they end there; None at its end.
         is_array: they are elements of an array.
         at: where they begin in the bundle, in bytes.
         is_after_row: whether a comma has to part them from the row before.
     """
 
     text: bytes
-    raw: bytes
+    held: bytes
+    begin: int = 0
+    end: int | None = None
     is_array: bool = False
     at: int = 0
     is_after_row: bool = False
+
+    @property
+    def raw(self) -> bytes:
+        """Them as they were sent; a copy, which next to nobody needs."""
+        return self.held[self.begin : self.end]
 
 
 class Pieces(Protocol):
@@ -173,7 +182,15 @@ class _Array:
         self._read(_PIECE_BYTES)
         first, is_after_row = self._at, self._after_row
         text = self._text()
-        return Piece(text, self._buffer[first : self._at], True, self._dropped + first, is_after_row)
+        return Piece(
+            text,
+            self._buffer,
+            first,
+            self._at,
+            is_array=True,
+            at=self._dropped + first,
+            is_after_row=is_after_row,
+        )
 
     def _text(self) -> bytes:
         """Rows, and go on behind them; nothing, and stay, where there is no telling."""

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from fullstory_dagster.fields import EVENT_COLUMNS, LEGACY_NAMES, Field
+from fullstory_dagster.fields import CUSTOM_VARS, EVENT_COLUMNS, LEGACY_NAMES, Field
 
 if TYPE_CHECKING:
     from duckdb import DuckDBPyConnection
@@ -21,6 +21,12 @@ LOADS = "_loads"
 REJECTED = "_rejected"
 BUILDS = "_builds"
 SCHEMA_VERSION = "_schema_version"
+
+_PACKS_WITH_ZSTD = """
+    SELECT type = 'duckdb' AND tags['storage_version'] >= 'v1.4' FROM duckdb_databases()
+    WHERE database_name = current_database()
+"""
+"""Lakes choose by themselves, and a file in an older format knows no zstd."""
 
 VERSION = 1
 """Of the tables and what they mean. A column more is no new version: older code leaves it empty and loses nothing."""
@@ -108,8 +114,14 @@ TABLES = (EVENTS, LOADS, REJECTED, BUILDS, SCHEMA_VERSION)
 def create_tables(connection: DuckDBPyConnection, schema: str) -> None:
     """Create the schema, its tables and the compatibility view where they are missing."""
     connection.execute(f"CREATE SCHEMA IF NOT EXISTS {quote(schema)}")
+    packs_with_zstd = connection.execute(_PACKS_WITH_ZSTD).fetchone() == (True,)
     for name in TABLES:
-        body = ", ".join(f"{quote(column)} {column_type}" for column, column_type in columns_of(name).items())
+        columns = dict(columns_of(name))
+        if name == EVENTS and packs_with_zstd:
+            # Next to all of them differ, but for the same names again and again: with fifty a row they take a third of
+            # the room, and a quarter less time.
+            columns[CUSTOM_VARS.name] += " USING COMPRESSION zstd"
+        body = ", ".join(f"{quote(column)} {column_type}" for column, column_type in columns.items())
         connection.execute(f"CREATE TABLE IF NOT EXISTS {table(schema, name)} ({body})")
     legacy = ", ".join(f"{quote(column)} AS {quote(old)}" for old, column in LEGACY_NAMES.items())
     connection.execute(

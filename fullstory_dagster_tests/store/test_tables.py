@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import duckdb
 import pytest
 from hypothesis import given
@@ -47,3 +49,30 @@ def test_tables_are_created_once_with_the_columns_of_the_field_list() -> None:
         # A lakehouse has neither keys nor unique constraints: what we rely on must not either.
         kinds = connection.execute("SELECT DISTINCT constraint_type FROM duckdb_constraints()").fetchall()
         assert kinds == [("NOT NULL",)]
+
+
+@pytest.mark.parametrize(("storage_version", "packed"), [("v1.0.0", "FSST"), ("v1.4.0", "ZSTD"), ("latest", "ZSTD")])
+def test_custom_variables_are_packed_as_well_as_the_file_s_format_allows(
+    tmp_path: Path, storage_version: str, packed: str
+) -> None:
+    config = {"storage_compatibility_version": storage_version}
+    with duckdb.connect(str(tmp_path / "warehouse.duckdb"), config=config) as connection:
+        for _ in range(2):
+            create_tables(connection, "raw")
+        text = "'{\"evt_text_str\":\"' || md5(n::VARCHAR) || '\"}'"
+        values = {
+            "UserId": "n",
+            "SessionId": "n",
+            "EventType": "'click'",
+            "CustomVars": text,
+            "_event_id": "md5(n::VARCHAR)",
+        }
+        times = dict.fromkeys(("EventStart", "_window_start", "_window_end", "_loaded_at"), "TIMESTAMP '2026-06-01'")
+        columns = ", ".join(f"{value} AS {name}" for name, value in (values | times | {"_load_id": "1"}).items())
+        connection.execute(f"INSERT INTO raw.events BY NAME SELECT {columns} FROM range(50000) r(n)")
+        connection.execute("CHECKPOINT")
+        packings = connection.execute(
+            "SELECT DISTINCT compression FROM pragma_storage_info('raw.events') "
+            "WHERE column_name = 'CustomVars' AND segment_type <> 'VALIDITY'"
+        ).fetchall()
+    assert packings == [(packed,)]
