@@ -24,11 +24,18 @@ _ASKS_FOR_TESTS = ("FULLSTORY_REAL_", "FULLSTORY_CONTRACT_", "FULLSTORY_TESTS_")
 """Variables that say which tests to run; they are no settings."""
 
 
+def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
+    """One more than there are cores: tests of the browser and of daemons wait most of their time."""
+    return (os.cpu_count() or 1) + 1
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Files that take longest first, so that no worker is left alone with one at the end."""
     weights: dict[Path, int] = {}
     for item in items:
-        weight = 2 if item.get_closest_marker("soak") else 1 if item.get_closest_marker("slow") else 0
+        weight = 1 if item.get_closest_marker("slow") else 0
+        weight = 2 if item.get_closest_marker("soak") else weight
+        weight = 3 if item.get_closest_marker("browser") else weight
         weights[item.path] = max(weight, weights.get(item.path, 0))
     items.sort(key=lambda item: -weights[item.path])
 

@@ -11,6 +11,7 @@ from benchmarks.__main__ import quick_parts
 from benchmarks.growth import BUDGETS
 from benchmarks.table import GROSS, PAGE, Row, page, usual
 from fullstory_dagster_tests import postgres
+from fullstory_dagster_tests.counts import IS_SOAK
 from fullstory_dagster_tests.dbt_project.warehouse import MARTS
 
 pytestmark = pytest.mark.slow
@@ -19,14 +20,22 @@ _TRIES = 3
 """Whatever else the machine does makes a ratio worse now and then, and hardly ever so often."""
 
 
-NEED_POSTGRES = ("scaling_lake", "workers")
+ON_POSTGRES = ("scaling_lake", "workers")
+"""What they do to lakes and by several hosts, other tests do as well: a minute that every run need not wait for."""
 
 
+@pytest.mark.soak
 @pytest.mark.parametrize(
     "part",
     [
-        pytest.param(part, marks=pytest.mark.skipif(postgres.is_missing(), reason="needs PostgreSQL"))
-        if part in NEED_POSTGRES
+        pytest.param(
+            part,
+            marks=[
+                pytest.mark.skipif(not IS_SOAK, reason="make soak runs it"),
+                pytest.mark.skipif(postgres.is_missing(), reason="needs PostgreSQL"),
+            ],
+        )
+        if part in ON_POSTGRES
         else part
         for part in quick_parts()
     ],
