@@ -27,6 +27,7 @@
 enum {
     MAX_DEPTH = 64,    /* of lists and objects in one value; rows.py takes more */
     MAX_NUMBER = 40,   /* characters of a number */
+    FIRST_ROWS = 1024, /* for which there is room at first, a multiple of eight */
     TABLE_SIZE = 1024, /* of names with a column, several times as many as there are */
 };
 
@@ -112,11 +113,18 @@ typedef struct {
     int64_t n_ended; /* rows whose string is known to end */
 } Column;
 
-static bool open_column(Column *column, Kind kind, int64_t n_rows) {
-    column->kind = kind;
-    column->valid = calloc((size_t)n_rows / 8 + 1, 1);
-    column->fixed = calloc((size_t)n_rows + 1, sizeof(int64_t));
-    return column->valid && column->fixed && (kind != STRING || reserve(&column->text, 1));
+/* Make room for more rows, twice as many as there are. */
+static bool grow_column(Column *column, int64_t n_rows) {
+    size_t n = (size_t)n_rows, n_more = n ? n : FIRST_ROWS;
+    uint8_t *valid = realloc(column->valid, (n + n_more) / 8);
+    if (valid) column->valid = valid;
+    int64_t *fixed = realloc(column->fixed, (n + n_more + 1) * sizeof(int64_t));
+    if (fixed) column->fixed = fixed;
+    if (!valid || !fixed) return false;
+    memset(valid + n / 8, 0, n_more / 8);
+    size_t n_set = n ? n + 1 : 0;
+    memset(fixed + n_set, 0, (n + n_more + 1 - n_set) * sizeof(int64_t));
+    return column->kind != STRING || reserve(&column->text, 1); /* Arrow wants an address, if of nothing */
 }
 
 static void close_column(Column *column) {
@@ -487,7 +495,7 @@ typedef struct {
     const Reader *reader;
     Text end;
     Column *columns; /* those of the reader, CustomVars and _event_id */
-    int64_t row;
+    int64_t row, room; /* and for how many there is room */
     int64_t *seen;   /* by column: the last row that named it, counted from 1 */
     size_t *begin;   /* by column: where the row's string begins in the column's text */
     int *after;      /* by name: which one came after it last time */
@@ -535,6 +543,7 @@ static bool read_int(Text *at, int64_t *value) {
 static bool read_float(const Reader *reader, Text *at, int64_t *bits) {
     Text end = number_end(*at);
     if (end == NULL) return false;
+    if (end - *at == 2 && (*at)[0] == '-' && (*at)[1] == '0') return false; /* a whole number to some, and 0 */
     char text[MAX_NUMBER + 1];
     memcpy(text, *at, (size_t)(end - *at));
     text[end - *at] = 0;
@@ -769,11 +778,19 @@ static bool read_row(Reading *s, Text *at) {
     return finish_row(s);
 }
 
+static bool has_room(Reading *s) {
+    if (s->row < s->room) return true;
+    for (int k = 0; k < s->reader->n_columns + 2; k++)
+        if (!grow_column(&s->columns[k], s->room)) return failed(s);
+    s->room += s->room ? s->room : FIRST_ROWS;
+    return true;
+}
+
 /* Rows on lines of their own, or with commas between them and line feeds wherever they like. */
 static bool read_rows(Reading *s, Text at, bool is_array) {
     for (;;) {
         at = is_array ? skip_blanks_and_lines(at) : skip_blanks(at);
-        if (*at != '{' || !read_row(s, &at)) return false;
+        if (*at != '{' || !has_room(s) || !read_row(s, &at)) return false;
         s->row++;
         at = is_array ? skip_blanks_and_lines(at) : skip_blanks(at);
         if (at == s->end) break;
@@ -785,32 +802,17 @@ static bool read_rows(Reading *s, Text at, bool is_array) {
     return true;
 }
 
-/* How many rows of an array there are at most: a comma between objects parts them, or stands inside of one. */
-static int64_t n_elements(Text at, Text end) {
-    int64_t n = 1;
-    while ((at = memchr(at, '}', (size_t)(end - at))) != NULL) {
-        at = skip_blanks_and_lines(at + 1);
-        if (*at == ',') n += *skip_blanks_and_lines(at + 1) == '{';
-    }
-    return n;
-}
-
-static bool open_reading(Reading *s, const Reader *reader, Text text, size_t n, bool is_array) {
+static bool open_reading(Reading *s, const Reader *reader, Text text, size_t n) {
     int n_columns = reader->n_columns + 2;
     s->reader = reader;
     s->end = text + n;
-    int64_t n_rows = is_array ? n_elements(text, s->end) : 1;
-    for (Text at = text; !is_array && (at = memchr(at, '\n', (size_t)(s->end - at))) != NULL; at++) n_rows++;
     s->columns = calloc((size_t)n_columns, sizeof(Column));
     s->seen = calloc((size_t)n_columns, sizeof(int64_t));
     s->begin = calloc((size_t)n_columns, sizeof(size_t));
     s->after = malloc(((size_t)reader->n_names + 1) * sizeof(int));
     if (!s->columns || !s->seen || !s->begin || !s->after) return failed(s);
     memset(s->after, -1, ((size_t)reader->n_names + 1) * sizeof(int));
-    for (int k = 0; k < n_columns; k++) {
-        Kind kind = k < reader->n_columns ? reader->kinds[k] : STRING;
-        if (!open_column(&s->columns[k], kind, n_rows)) return failed(s);
-    }
+    for (int k = 0; k < n_columns; k++) s->columns[k].kind = k < reader->n_columns ? reader->kinds[k] : STRING;
     return true;
 }
 
@@ -923,6 +925,13 @@ static bool export_columns(Columns *self, struct ArrowSchema *schema, struct Arr
     return true;
 }
 
+static void drop_columns(Columns *self) {
+    if (self->columns)
+        for (int k = 0; k < self->n_columns; k++) close_column(&self->columns[k]);
+    free(self->columns);
+    self->columns = NULL;
+}
+
 static PyObject *columns_arrow_c_array(Columns *self, PyObject *args, PyObject *keywords) {
     static char *names[] = {"requested_schema", NULL};
     PyObject *requested = Py_None;
@@ -933,28 +942,25 @@ static PyObject *columns_arrow_c_array(Columns *self, PyObject *args, PyObject *
     }
     struct ArrowSchema *schema = calloc(1, sizeof *schema);
     struct ArrowArray *array = calloc(1, sizeof *array);
-    bool is_exported = schema && array && export_columns(self, schema, array);
     PyObject *schema_capsule = schema ? PyCapsule_New(schema, "arrow_schema", drop_schema) : NULL;
     PyObject *array_capsule = array ? PyCapsule_New(array, "arrow_array", drop_array) : NULL;
     if (!schema_capsule) free(schema);
     if (!array_capsule) free(array);
     PyObject *both = NULL;
-    if (is_exported && schema_capsule && array_capsule) {
-        both = PyTuple_Pack(2, schema_capsule, array_capsule);
-        free(self->columns); /* what they held is Arrow's now */
-        self->columns = NULL;
-    } else if (!PyErr_Occurred()) {
-        PyErr_NoMemory();
+    if (schema_capsule && array_capsule) {
+        /* Whatever comes of it, what was moved belongs to the capsules. */
+        bool is_exported = export_columns(self, schema, array);
+        drop_columns(self);
+        both = is_exported ? PyTuple_Pack(2, schema_capsule, array_capsule) : NULL;
     }
+    if (!both && !PyErr_Occurred()) PyErr_NoMemory();
     Py_XDECREF(schema_capsule);
     Py_XDECREF(array_capsule);
     return both;
 }
 
 static void columns_dealloc(Columns *self) {
-    if (self->columns)
-        for (int k = 0; k < self->n_columns; k++) close_column(&self->columns[k]);
-    free(self->columns);
+    drop_columns(self);
     Py_XDECREF(self->reader);
     Py_TYPE(self)->tp_free((PyObject *)self);
 }
@@ -982,7 +988,7 @@ static PyObject *reader_read(Reader *self, PyObject *args) {
     bool is_read;
     Py_BEGIN_ALLOW_THREADS
     Text text = (Text)PyBytes_AS_STRING(rows);
-    is_read = open_reading(&s, self, text, (size_t)PyBytes_GET_SIZE(rows), is_array) && read_rows(&s, text, is_array);
+    is_read = open_reading(&s, self, text, (size_t)PyBytes_GET_SIZE(rows)) && read_rows(&s, text, is_array);
     free(s.seen);
     free(s.begin);
     free(s.after);
@@ -1043,6 +1049,7 @@ static bool init_columns(Reader *self, PyObject *columns) {
     self->kinds = calloc((size_t)n_columns + 1, sizeof(Kind));
     self->is_required = calloc((size_t)n_columns + 1, sizeof(bool));
     if (!self->kinds || !self->is_required) return PyErr_NoMemory(), false;
+    self->n_columns = (int)n_columns;
     for (Py_ssize_t k = 0; k < n_columns; k++) {
         const char *name, *kind;
         Py_ssize_t n;
@@ -1055,7 +1062,6 @@ static bool init_columns(Reader *self, PyObject *columns) {
         self->kinds[k] = (Kind)at;
         self->is_required[k] = is_required;
     }
-    self->n_columns = (int)n_columns;
     return true;
 }
 
@@ -1084,11 +1090,16 @@ static int reader_init(Reader *self, PyObject *args, PyObject *keywords) {
     self->identity = calloc((size_t)self->n_identity + 1, sizeof(int));
     if (!self->locale || !self->identity || !put_netstring(&self->version, version, (size_t)n_version))
         return PyErr_NoMemory(), -1;
-    for (int k = 0; k < self->n_identity; k++)
-        if ((self->identity[k] = column_of(self, PyTuple_GET_ITEM(identity, k))) < 0) return -1;
     self->selector = column_of(self, selector);
     self->start = column_of(self, start);
-    return self->selector < 0 || self->start < 0 ? -1 : 0;
+    if (self->selector < 0 || self->start < 0) return -1;
+    for (int k = 0; k < self->n_identity; k++) {
+        int at = self->identity[k] = column_of(self, PyTuple_GET_ITEM(identity, k));
+        if (at < 0) return -1;
+        if (self->kinds[at] != INT64 && self->kinds[at] != STRING && at != self->start)
+            return PyErr_SetString(PyExc_ValueError, "an id is made of whole numbers, texts and the start"), -1;
+    }
+    return 0;
 }
 
 static void reader_dealloc(Reader *self) {

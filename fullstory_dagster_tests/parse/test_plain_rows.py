@@ -24,6 +24,7 @@ from hypothesis import strategies as st
 
 from fullstory_dagster.fields import FIELDS
 from fullstory_dagster.parse import plain_rows
+from fullstory_dagster.parse._plain_rows import Reader
 from fullstory_dagster.parse.bundle import BundleParser, read_one_by_one
 from fullstory_dagster.parse.plain_rows import read_plain_rows
 from fullstory_dagster_tests.counts import IS_SOAK, count
@@ -56,6 +57,7 @@ def check(*texts: str) -> bool:
     assert got.columns == expected.columns
     assert got.schema == expected.schema
     assert got.equals(expected)
+    assert repr(got["EventCumulativeLayoutShift"].to_list()) == repr(expected["EventCumulativeLayoutShift"].to_list())
     return True
 
 
@@ -101,6 +103,8 @@ ODD = {
     "a number as text": compact(event(PageDuration="12")),
     "a whole number with a point": compact(event(PageDuration=1.0)),
     "a number that is none": compact(event(PageDuration=True)),
+    "a negative zero": compact(event(EventCumulativeLayoutShift=0)).replace('Shift":0', 'Shift":-0'),
+    "a negative whole zero": compact(event(PageDuration=0)).replace('Duration":0', 'Duration":-0'),
     "a number where text is due": compact(event(PageName=1.5)),
     "true where text is due": compact(event(PageName=True)),
     "a list where text is due": compact(event(PageName=["a"])),
@@ -313,6 +317,43 @@ def test_a_read_gives_its_memory_back() -> None:
         read_plain_rows(lines)
         read_plain_rows(odd)
     assert resident_bytes() - before < 20 * len(lines), "a hundred reads kept more than twenty bundles"
+
+
+@pytest.mark.parametrize(
+    ("text", "is_array"),
+    [
+        (compact(event(evt_o=[{"a": 1}] * 1_000_000)), True),
+        (compact(event()) + "\n" * 8_000_000, False),
+    ],
+    ids=["objects in a list", "line feeds"],
+)
+def test_what_looks_like_rows_and_is_none_takes_no_memory(text: str, is_array: bool) -> None:
+    lines = text.encode()
+    kept = [read_plain_rows(lines, is_array=is_array)]
+    before = resident_bytes()
+    kept += [read_plain_rows(lines, is_array=is_array) for _ in range(10)]
+    # Eight bytes for each of them in one column, of seventy, would be as much.
+    assert resident_bytes() - before < 40 * len(lines)
+    del kept
+
+
+def test_a_reader_that_was_refused_its_columns_reads_nothing() -> None:
+    columns = (*((f"c{n}", "int64", False) for n in range(60)), ("c60", "date", False))
+    reader = Reader.__new__(Reader)
+    for _ in range(2):
+        with pytest.raises((ValueError, RuntimeError)):
+            reader.__init__(columns=columns, older_names={}, identity=(), selector="c0", start="c1", version="1")  # type: ignore[misc]
+    assert reader.read(b'{"c59":1,"c60":2}', False) is not None
+    for identity in (("c2",), ("c9",)):
+        with pytest.raises(ValueError, match=r"an id is made of|has no column"):
+            Reader(
+                columns=(("c0", "string", False), ("c1", "timestamp", False), ("c2", "float64", False)),
+                older_names={},
+                identity=identity,
+                selector="c0",
+                start="c1",
+                version="1",
+            )
 
 
 def test_without_a_compiler_every_row_is_read_by_the_other_reader(monkeypatch: pytest.MonkeyPatch) -> None:
