@@ -20,8 +20,8 @@ try:
 except ImportError:
     _reader = None
     _log.warning(
-        "Every row of a bundle is read one value at a time, which takes ten times as long: this project was installed "
-        "where there was no C compiler. Install one and run `make install` (or `pip install`) again."
+        "Every row of a bundle is read one value at a time, which takes more than ten times as long: this project was "
+        "installed where there was no C compiler. Install one and run `make install` (or `pip install`) again."
     )
 else:
 
