@@ -27,10 +27,14 @@ from fullstory_dagster.store.tables import quote, quote_text, table
 
 _POLL_S = 0.1
 _HOLDER = re.compile(r"PID (\d+)")
+_ASIDE = "_fullstory_aside"
 _FRESH = "_fullstory_rewritten"
 _STORAGE_VERSION = "v1.4.0"
 """Of a new file; no older DuckDB reads it. What DuckDB writes by itself, for its oldest readers, takes a quarter more
 time and room, and twice the memory where events have many variables."""
+ROW_GROUP_ROWS = 40_960
+"""Of what is written. In DuckDB's own 122,880 a window of as many events keeps two threads from sharing its insert, and
+a checkpoint writes the halves they leave once more; one of many variables does not fit into a load's memory."""
 
 
 class DatabaseFile:
@@ -121,6 +125,7 @@ class DatabaseFile:
                     self.create()
                 connection = duckdb.connect(str(self.path), read_only=read_only, config=self._config)
                 if not read_only:
+                    write_small_row_groups(connection)
                     # Nobody else has the file open now: what DuckDB spilled here belonged to a process that was killed.
                     shutil.rmtree(f"{self.path}.tmp", ignore_errors=True)
                 return connection
@@ -211,6 +216,28 @@ class DatabaseFile:
         )
 
 
+def write_small_row_groups(connection: DuckDBPyConnection) -> None:
+    """Attach the open file anew, so that what is written to it is in smaller row groups than DuckDB's own.
+
+    The file does not keep the size, and whoever opens it with a larger one merges what he finds when he closes it.
+
+    Args:
+        connection: opened to write to a file; what its names mean is the same afterwards.
+    """
+    opened = connection.execute(
+        "SELECT database_name, path FROM duckdb_databases() WHERE database_name = current_catalog()"
+    ).fetchone()
+    assert opened is not None  # noqa: S101 (a connection has a catalog)
+    name, path = opened
+    # The catalog in use cannot be detached.
+    connection.execute(f"ATTACH ':memory:' AS {quote(_ASIDE)}")
+    connection.execute(f"USE {quote(_ASIDE)}")
+    connection.execute(f"DETACH {quote(name)}")
+    connection.execute(f"ATTACH {quote_text(path)} AS {quote(name)} (ROW_GROUP_SIZE {ROW_GROUP_ROWS})")
+    connection.execute(f"USE {quote(name)}")
+    connection.execute(f"DETACH {quote(_ASIDE)}")
+
+
 def _pid_in(holder: Path) -> int | None:
     try:
         return int(holder.read_text())
@@ -221,7 +248,10 @@ def _pid_in(holder: Path) -> int | None:
 def _copy(connection: DuckDBPyConnection, fresh: Path) -> bool:
     """Copy the open database; whether the copy holds the same."""
     (catalog,) = connection.execute("SELECT current_catalog()").fetchone() or ("",)
-    connection.execute(f"ATTACH {quote_text(str(fresh))} AS {quote(_FRESH)} (STORAGE_VERSION '{_STORAGE_VERSION}')")
+    connection.execute(
+        f"ATTACH {quote_text(str(fresh))} AS {quote(_FRESH)} "
+        f"(STORAGE_VERSION '{_STORAGE_VERSION}', ROW_GROUP_SIZE {ROW_GROUP_ROWS})"
+    )
     connection.execute(f"COPY FROM DATABASE {quote(catalog)} TO {quote(_FRESH)}")
     is_same = _contents(connection, catalog) == _contents(connection, _FRESH)
     connection.execute(f"CHECKPOINT {quote(_FRESH)}")

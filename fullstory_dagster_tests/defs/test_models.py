@@ -203,6 +203,16 @@ def test_a_build_that_cannot_have_the_warehouse_says_who_holds_it(loaded: Accoun
             project.build(loaded.ingestion(patience_s=0).warehouse)
 
 
+def test_a_build_leaves_the_row_groups_of_the_loads_as_they_are(loaded: AccountAt) -> None:
+    warehouse = loaded.ingestion().warehouse
+    with warehouse.writing() as connection:
+        connection.execute("CREATE TABLE loaded AS SELECT range AS i FROM range(100_000)")
+    groups = "SELECT row_group_id, count FROM pragma_storage_info('loaded') WHERE segment_type = 'BIGINT' ORDER BY 1"
+    before = warehouse.query(groups)
+    DbtProject(loaded.settings).build(warehouse, select=["sessions"])
+    assert warehouse.query(groups) == before
+
+
 def test_dbt_s_settings_do_not_stay_in_the_environment(loaded: AccountAt) -> None:
     before = dict(os.environ)
     DbtProject(loaded.settings).manifest()

@@ -9,6 +9,7 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +23,8 @@ from fullstory_dagster.errors import (
 )
 from fullstory_dagster.store.file import DatabaseFile
 from fullstory_dagster.store.warehouse import Warehouse
-from fullstory_dagster_tests.sample_events import event
+from fullstory_dagster.windows import Window
+from fullstory_dagster_tests.sample_events import DAY, event
 
 from .conftest import Loader, rows_of
 
@@ -66,6 +68,26 @@ def test_a_new_file_and_a_rewritten_one_are_in_the_format_of_duckdb_1_4(loader: 
         )
         assert written == [{"format": "v1.4.0+"}]
         database.purge()
+
+
+def test_what_is_written_is_in_row_groups_that_a_thread_has_soon_and_a_rewritten_file_keeps_them(
+    loader: Loader,
+) -> None:
+    with loader.warehouse.writing() as connection:
+        connection.execute("CREATE TABLE mine AS SELECT range AS i FROM range(100_000)")
+    for _ in range(2):
+        largest = loader.warehouse.query("SELECT max(count) AS n FROM pragma_storage_info('mine')")
+        assert largest == [{"n": 40_960}]
+        assert loader.warehouse.query("SELECT sum(i)::BIGINT AS total FROM mine") == [{"total": 4_999_950_000}]
+        loader.warehouse.database.purge()
+
+
+def test_small_windows_share_a_row_group(loader: Loader) -> None:
+    for n in range(4):
+        window = Window(DAY.start + timedelta(days=n), DAY.end + timedelta(days=n))
+        loader.load([event(EventStart=f"2026-06-0{n + 1}T12:00:00.000Z")], window)
+    groups = loader.warehouse.query("SELECT DISTINCT row_group_id, count FROM pragma_storage_info('fullstory.events')")
+    assert groups == [{"row_group_id": 0, "count": 4}]
 
 
 def test_what_a_killed_process_spilled_is_removed_by_the_next_writer(loader: Loader) -> None:
