@@ -19,6 +19,7 @@ from uuid import uuid4
 import polars as pl
 
 from fullstory_dagster.errors import BundleMissingError, StoreTooNewError
+from fullstory_dagster.fields import CUSTOM_VARS
 from fullstory_dagster.forgotten import CARRIER_COLUMNS, Carrier, Matcher
 from fullstory_dagster.store.objects import ObjectStore, publish_text, read_json
 from fullstory_dagster.store.parquet_file import read_footer, sink_parquet, stream_rows
@@ -122,11 +123,11 @@ class EventDataset:
         with self._objects.scratch() as written, self._objects.scratch() as renamed, self._objects.scratch() as lines:
             # Only one Parquet file can be streamed into at a time: rejects, few as a rule, wait in another.
             with lines.open("wb") as file:
-                sink_parquet(stream_rows(twins.number(_rows_of(batches, file)), schema), str(written), parse_id)
+                _sink_events(stream_rows(_by_session(twins.number(_rows_of(batches, file))), schema), written, parse_id)
             result = written
             rows = twins.renumber(pl.scan_parquet(written))
             if rows is not None:
-                sink_parquet(stream_rows(rows, schema), str(renamed), parse_id)
+                _sink_events(stream_rows(rows, schema), renamed, parse_id)
                 result = renamed
             with self._objects.scratch() as rejects:
                 sink_parquet(pl.scan_ndjson(lines, schema=rejects_schema), str(rejects), parse_id)
@@ -273,9 +274,7 @@ class EventDataset:
             summary: dict[str, Any] = {}
             parse_id = uuid4().hex
             if len(theirs):
-                sink_parquet(
-                    _without(pl.scan_parquet(parsed.events_location), theirs, matcher.others), str(kept), parse_id
-                )
+                _sink_events(_without(pl.scan_parquet(parsed.events_location), theirs, matcher.others), kept, parse_id)
                 bounds = pl.scan_parquet(kept).select(
                     pl.len(), pl.col("EventStart").min().alias("first"), pl.col("EventStart").max().alias("last")
                 )
@@ -297,7 +296,7 @@ class EventDataset:
             if bundle_sha256 and is_of_bundle:
                 summary["bundle_sha256"] = bundle_sha256[1]
             if not n_events:
-                sink_parquet(pl.scan_parquet(parsed.events_location), str(kept), parse_id)
+                _sink_events(pl.scan_parquet(parsed.events_location), kept, parse_id)
             rejects.filter(pl.Series(is_kept, dtype=pl.Boolean)).write_parquet(kept_rejects)
             n_bytes = kept.stat().st_size + kept_rejects.stat().st_size
             self._objects.publish(_rejects_key(window, parse_id), kept_rejects)
@@ -328,11 +327,24 @@ class EventDataset:
                 self._objects.delete(key)
 
 
+def _sink_events(rows: pl.LazyFrame, path: Path, parse_id: str) -> None:
+    sink_parquet(rows, str(path), parse_id, json_column=CUSTOM_VARS.name)
+
+
 def _rows_of(batches: Iterable[tuple[pl.DataFrame, pl.DataFrame]], rejects_file: BinaryIO) -> Iterator[pl.DataFrame]:
     for rows, rejects in batches:
         if not rejects.is_empty():
             rejects.write_ndjson(rejects_file)
         yield rows
+
+
+def _by_session(batches: Iterable[pl.DataFrame]) -> Iterator[pl.DataFrame]:
+    """The rows of a session one after the other, as far as they are in one batch.
+
+    Most of what they say is the same: everything that packs columns is quicker then, and packs them closer.
+    """
+    for rows in batches:
+        yield rows.sort("UserId", "SessionId", maintain_order=True)
 
 
 def _carriers(events: Path | str) -> Iterator[Carrier]:

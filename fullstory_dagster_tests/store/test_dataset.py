@@ -6,6 +6,7 @@ import json
 from collections.abc import Callable
 from datetime import datetime
 from pathlib import Path
+from typing import Any
 
 import duckdb
 import polars as pl
@@ -14,6 +15,7 @@ import pytest
 from fullstory_dagster.errors import BundleFormatError, BundleMissingError
 from fullstory_dagster.store.dataset import ParsedWindow
 from fullstory_dagster.store.objects import LocalStore, ObjectStore
+from fullstory_dagster.store.parquet_file import sink_parquet
 from fullstory_dagster_tests.sample_events import DAY, event
 
 from .conftest import SHAPING, Loader, OpenDatabase
@@ -98,6 +100,38 @@ def test_twins_get_ids_of_their_own_whatever_their_order(loader: Loader) -> None
     assert first["_event_id"].n_unique() == 13
     assert set(first.select(columns).rows()) == set(second.select(columns).rows())
     assert first["PageId"].to_list() == second["PageId"].to_list()[::-1]
+
+
+def test_the_rows_of_a_session_lie_together_in_the_order_they_came(loader: Loader) -> None:
+    sent = [(1, 7, "b"), (2, 8, "a"), (1, 7, "a"), (2, 8, "b"), (1, 6, "c")]
+    loader.keep([event(UserId=user, SessionId=session, PageName=page) for user, session, page in sent])
+    kept = events_of(loader, loader.parse()).select("UserId", "SessionId", "PageName").rows()
+    assert kept == [(1, 6, "c"), (1, 7, "b"), (1, 7, "a"), (2, 8, "a"), (2, 8, "b")]
+
+
+@pytest.mark.parametrize(
+    "rows",
+    [[], [event()], [event(evt_a_int=1), event(evt_a_int=1, evt_b_strs=["é"])], [event(), event(PageId=2), event()]],
+    ids=["no rows", "no variables", "variables", "twins apart"],
+)
+def test_duckdb_takes_custom_vars_for_json_and_polars_for_text(loader: Loader, rows: list[dict[str, Any]]) -> None:
+    loader.keep(rows)
+    parsed = loader.parse()
+    assert events_of(loader, parsed).schema["CustomVars"] == pl.String
+    with loader.dataset.at_hand(parsed) as at_hand, duckdb.connect() as connection:
+        connection.read_parquet(at_hand.events_location).create_view("kept")
+        types = connection.execute("SELECT column_name, column_type FROM (DESCRIBE kept)").fetchall()
+        assert [name for name, column_type in types if column_type == "JSON"] == ["CustomVars"]
+        said = connection.execute("SELECT CustomVars->>'evt_b_strs' FROM kept WHERE CustomVars IS NOT NULL").fetchall()
+        assert said == [(None if "evt_b_strs" not in row else '["é"]',) for row in rows if "evt_a_int" in row]
+
+
+def test_a_footer_that_is_written_otherwise_is_left_as_it_is(tmp_path: Path) -> None:
+    kept = tmp_path / "events.parquet"
+    rows = pl.DataFrame({"a": [1], "CustomVars": ["{}"]})
+    for column in ("a", "b"):
+        sink_parquet(rows.lazy(), str(kept), "p", json_column=column)
+        assert pl.read_parquet(kept).equals(rows)
 
 
 def test_a_bundle_that_breaks_off_leaves_the_parse_before_it(loader: Loader) -> None:
