@@ -27,7 +27,6 @@ from fullstory_dagster.store.tables import quote, quote_text, table
 
 _POLL_S = 0.1
 _HOLDER = re.compile(r"PID (\d+)")
-_ASIDE = "_fullstory_aside"
 _FRESH = "_fullstory_rewritten"
 _STORAGE_VERSION = "v1.4.0"
 """Of a new file; no older DuckDB reads it. What DuckDB writes by itself, for its oldest readers, takes a quarter more
@@ -123,12 +122,7 @@ class DatabaseFile:
             try:
                 if not read_only:
                     self.create()
-                connection = duckdb.connect(str(self.path), read_only=read_only, config=self._config)
-                if not read_only:
-                    write_small_row_groups(connection)
-                    # Nobody else has the file open now: what DuckDB spilled here belonged to a process that was killed.
-                    shutil.rmtree(f"{self.path}.tmp", ignore_errors=True)
-                return connection
+                return self._opened(read_only=read_only)
             except OSError as error:
                 raise disk_error(error, f"The warehouse {self.path} was not opened") or error from error
             except duckdb.IOException as error:
@@ -145,6 +139,19 @@ class DatabaseFile:
                     pid = _HOLDER.search(str(error))
                     raise self._locked_error(int(pid[1]) if pid else None) from None
             time.sleep(_POLL_S)
+
+    def _opened(self, *, read_only: bool) -> DuckDBPyConnection:
+        connection = duckdb.connect(str(self.path), read_only=read_only, config=self._config)
+        if read_only:
+            return connection
+        try:
+            write_small_row_groups(connection)
+        except BaseException:
+            connection.close()
+            raise
+        # Nobody else has the file open now: what DuckDB spilled here belonged to a process that was killed.
+        shutil.rmtree(f"{self.path}.tmp", ignore_errors=True)
+        return connection
 
     def arrange(self, connection: DuckDBPyConnection, schema: str) -> None:
         """Nothing: a file has nothing to be said."""
@@ -230,12 +237,13 @@ def write_small_row_groups(connection: DuckDBPyConnection) -> None:
     assert opened is not None  # noqa: S101 (a connection has a catalog)
     name, path = opened
     # The catalog in use cannot be detached.
-    connection.execute(f"ATTACH ':memory:' AS {quote(_ASIDE)}")
-    connection.execute(f"USE {quote(_ASIDE)}")
+    aside = f"{name}_aside"
+    connection.execute(f"ATTACH ':memory:' AS {quote(aside)}")
+    connection.execute(f"USE {quote(aside)}")
     connection.execute(f"DETACH {quote(name)}")
     connection.execute(f"ATTACH {quote_text(path)} AS {quote(name)} (ROW_GROUP_SIZE {ROW_GROUP_ROWS})")
     connection.execute(f"USE {quote(name)}")
-    connection.execute(f"DETACH {quote(_ASIDE)}")
+    connection.execute(f"DETACH {quote(aside)}")
 
 
 def _pid_in(holder: Path) -> int | None:

@@ -82,6 +82,14 @@ def test_what_is_written_is_in_row_groups_that_a_thread_has_soon_and_a_rewritten
         loader.warehouse.database.purge()
 
 
+@pytest.mark.parametrize("name", ["main", "memory", "system", "temp", "my events", "it's", 'a"b', "v1.2"])
+def test_the_file_may_have_any_name(tmp_path: Path, name: str) -> None:
+    warehouse = Warehouse(DatabaseFile(tmp_path / f"{name}.duckdb"), "fullstory")
+    assert warehouse.change(
+        lambda connection: connection.execute("SELECT count(*) FROM fullstory.events").fetchall()
+    ) == [(0,)]
+
+
 def test_small_windows_share_a_row_group(loader: Loader) -> None:
     for n in range(4):
         window = Window(DAY.start + timedelta(days=n), DAY.end + timedelta(days=n))
