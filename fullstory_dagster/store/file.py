@@ -236,6 +236,10 @@ def write_small_row_groups(connection: DuckDBPyConnection) -> None:
     ).fetchone()
     assert opened is not None  # noqa: S101 (a connection has a catalog)
     name, path = opened
+    if _wal(Path(path)).exists():
+        # Of somebody who was killed, or whose disk was full. Detaching writes it to the file, which may fail again, and
+        # then there would be no connection; as it is the next closing does.
+        return
     # The catalog in use cannot be detached.
     aside = f"{name}_aside"
     connection.execute(f"ATTACH ':memory:' AS {quote(aside)}")

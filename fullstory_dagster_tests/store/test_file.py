@@ -90,6 +90,19 @@ def test_the_file_may_have_any_name(tmp_path: Path, name: str) -> None:
     ) == [(0,)]
 
 
+def test_a_file_that_somebody_left_with_its_log_is_opened_without_writing_to_it(loader: Loader) -> None:
+    loader.load([event()])
+    killed = "import duckdb, os, sys; c = duckdb.connect(sys.argv[1]); c.execute('CREATE TABLE a (b INT)'); os._exit(1)"
+    path = loader.warehouse.database.path
+    subprocess.run([sys.executable, "-c", killed, path], check=False)
+    log = Path(f"{path}.wal")
+    before = log.read_bytes(), path.read_bytes()
+    with loader.warehouse.writing() as connection:
+        assert (log.read_bytes(), path.read_bytes()) == before
+        assert connection.execute("SELECT count(*) FROM a").fetchall() == [(0,)]
+    assert not log.exists()
+
+
 def test_small_windows_share_a_row_group(loader: Loader) -> None:
     for n in range(4):
         window = Window(DAY.start + timedelta(days=n), DAY.end + timedelta(days=n))
