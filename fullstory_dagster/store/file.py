@@ -31,7 +31,7 @@ _FRESH = "_fullstory_rewritten"
 _STORAGE_VERSION = "v1.4.0"
 """Of a new file; no older DuckDB reads it. What DuckDB writes by itself, for its oldest readers, takes a quarter more
 time and room, and twice the memory where events have many variables."""
-ROW_GROUP_ROWS = 40_960
+_ROW_GROUP_ROWS = 40_960
 """Of what is written. In DuckDB's own 122,880 a window of as many events keeps two threads from sharing its insert, and
 a checkpoint writes the halves they leave once more; one of many variables does not fit into a load's memory."""
 
@@ -245,7 +245,7 @@ def write_small_row_groups(connection: DuckDBPyConnection) -> None:
     connection.execute(f"ATTACH ':memory:' AS {quote(aside)}")
     connection.execute(f"USE {quote(aside)}")
     connection.execute(f"DETACH {quote(name)}")
-    connection.execute(f"ATTACH {quote_text(path)} AS {quote(name)} (ROW_GROUP_SIZE {ROW_GROUP_ROWS})")
+    connection.execute(f"ATTACH {quote_text(path)} AS {quote(name)} (ROW_GROUP_SIZE {_ROW_GROUP_ROWS})")
     connection.execute(f"USE {quote(name)}")
     connection.execute(f"DETACH {quote(aside)}")
 
@@ -262,7 +262,7 @@ def _copy(connection: DuckDBPyConnection, fresh: Path) -> bool:
     (catalog,) = connection.execute("SELECT current_catalog()").fetchone() or ("",)
     connection.execute(
         f"ATTACH {quote_text(str(fresh))} AS {quote(_FRESH)} "
-        f"(STORAGE_VERSION '{_STORAGE_VERSION}', ROW_GROUP_SIZE {ROW_GROUP_ROWS})"
+        f"(STORAGE_VERSION '{_STORAGE_VERSION}', ROW_GROUP_SIZE {_ROW_GROUP_ROWS})"
     )
     connection.execute(f"COPY FROM DATABASE {quote(catalog)} TO {quote(_FRESH)}")
     is_same = _contents(connection, catalog) == _contents(connection, _FRESH)

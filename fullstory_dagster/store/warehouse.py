@@ -17,7 +17,6 @@ from fullstory_dagster.errors import WarehouseMismatchError, WindowShrankError
 from fullstory_dagster.store.bundles import StoredBundle
 from fullstory_dagster.store.database import NOT_CHANGED, Database, aware, naive, transaction
 from fullstory_dagster.store.dataset import ParsedWindow
-from fullstory_dagster.store.file import ROW_GROUP_ROWS
 from fullstory_dagster.store.tables import (
     EVENTS,
     LOAD_COLUMNS,
@@ -218,10 +217,6 @@ class Warehouse:
             connection.execute("SET preserve_insertion_order = false")
             # To hold row groups back, and write several together, costs a tenth more.
             connection.execute("SET write_buffer_row_group_count = 1")
-            if sum(parsed.rows_kept for parsed, _ in windows) >= ROW_GROUP_ROWS:
-                # Merging the row groups that two threads leave half full can take as long as the insert. Small windows
-                # need it, or each keeps a row group of its own.
-                connection.execute("SET max_vacuum_tasks = 0")
             return [
                 self._replace_window(connection, parsed, bundle, loaded_at, dagster_run_id, min_rows_pct)
                 for parsed, bundle in windows
