@@ -230,6 +230,9 @@ def write_small_row_groups(connection: DuckDBPyConnection) -> None:
 
     Args:
         connection: opened to write to a file; what its names mean is the same afterwards.
+
+    Raises:
+        duckdb.IOException: somebody else opened the file meanwhile; the connection has none any more.
     """
     opened = connection.execute(
         "SELECT database_name, path FROM duckdb_databases() WHERE database_name = current_catalog()"
